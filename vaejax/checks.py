@@ -1,0 +1,144 @@
+"""Errors at the door: each says what came, what was wanted and what to do.
+
+Shapes, dtypes and trees are checked everywhere, also while tracing. Values (NaN, range) can be read only from concrete
+arrays; inside ``jit`` those checks pass silently, which is why ``fit``, ``init`` and ``data`` call them outside.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax.types import Batch, as_batch
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether every array of ``values`` can be read now, that is, none is being traced."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def key(value: Any, name: str = "key") -> None:
+    """Raises unless ``value`` is one typed random key, as `jax.random.key` makes."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        came = f"a raw {dtype} array of shape {value.shape}" if dtype is not None else type(value).__name__
+        raise TypeError(
+            f"{name} must be a typed key, got {came}; make one with jax.random.key(seed) or convert with jax.random.wrap_key_data"
+        )
+    if value.shape != ():
+        raise ValueError(f"{name} must be a single key, got an array of keys of shape {value.shape}; use jax.vmap to map over keys")
+
+
+def positive_int(value: Any, name: str) -> int:
+    """Returns ``value`` if it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def real(value: Any, name: str, *, minimum: float = -math.inf, maximum: float = math.inf, open_minimum: bool = False) -> Any:
+    """Returns ``value`` if it is a finite number (or traced scalar) in the closed, or below-open, range."""
+    if not is_concrete(value):
+        return value
+    if isinstance(value, str) or np.ndim(value) != 0 or not np.issubdtype(np.asarray(value).dtype, np.number):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    below = number <= minimum if open_minimum else number < minimum
+    if not math.isfinite(number) or below or number > maximum:
+        lower = f"greater than {minimum:g}" if open_minimum else f"at least {minimum:g}"
+        wanted = [lower] * (minimum > -math.inf) + [f"at most {maximum:g}"] * (maximum < math.inf)
+        raise ValueError(f"{name} must be finite{''.join(', ' + w for w in wanted)}, got {number:g}")
+    return value
+
+
+def one_of(value: Any, name: str, options: Iterable[str]) -> str:
+    """Returns ``value`` if it is among ``options``; the error suggests the nearest one."""
+    options = list(options)
+    if value in options:
+        return value
+    near = difflib.get_close_matches(str(value).lower(), options, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {name} {value!r}{hint} (known: {', '.join(map(repr, options))})")
+
+
+def event_shape(x: Any, shape: tuple[int, ...], name: str = "x") -> None:
+    """Raises unless the last axes of ``x`` are ``shape``, with at least one batch axis before them."""
+    came = tuple(jnp.shape(x))
+    if len(came) <= len(shape) or came[len(came) - len(shape) :] != tuple(shape):
+        raise ValueError(f"{name} must have shape [*batch, {', '.join(map(str, shape))}], got {list(came)}; reshape the data or build for its shape")
+
+
+def batch(data: Any, name: str = "data") -> Batch:
+    """Checks a batch whole: kinds, shapes and, where they can be read, values.
+
+    Raises:
+        TypeError: not arrays of real numbers, or a mask that is not bool.
+        ValueError: no examples; NaN or infinity in an observed entry, a context or a weight; a negative weight; a mask not of x's
+            shape; a weight or context that does not lead with the batch axis.
+    """
+    checked = as_batch(data)
+    x, context, mask, weight = checked
+    if x.ndim < 1 or x.size == 0:
+        raise ValueError(f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed")
+    if mask is not None:
+        if mask.dtype != jnp.bool_:
+            raise TypeError(f"{name}.mask must be bool (True where observed), got dtype {mask.dtype}; use mask.astype(bool)")
+        if mask.shape != x.shape:
+            raise ValueError(f"{name}.mask must have the shape of x, {list(x.shape)}, got {list(mask.shape)}")
+    finite(x, f"{name}.x", mask)
+    if weight is not None:
+        if tuple(weight.shape) != tuple(x.shape[: weight.ndim]) or weight.ndim == 0:
+            raise ValueError(f"{name}.weight must have the batch shape of x {list(x.shape)}, got {list(weight.shape)}")
+        finite(weight, f"{name}.weight")
+        if is_concrete(weight) and np.min(np.asarray(weight)) < 0:
+            raise ValueError(f"{name}.weight must not be negative, got a minimum of {np.min(np.asarray(weight)):g}")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(context):
+        where = f"{name}.context{jax.tree_util.keystr(path)}"
+        if not hasattr(leaf, "shape") or leaf.ndim < 1 or leaf.shape[0] != x.shape[0]:
+            raise ValueError(f"{where} must be an array leading with the {x.shape[0]} examples of x, got shape {list(np.shape(leaf))}")
+        finite(leaf, where)
+    return checked
+
+
+def finite(x: Any, name: str, mask: Any = None) -> None:
+    """Raises where a concrete ``x`` holds NaN or infinity in an entry that ``mask`` does not exclude."""
+    if not is_concrete(x, mask) or not jnp.issubdtype(x.dtype, jnp.floating):
+        return
+    bad = ~np.isfinite(np.asarray(x))
+    if mask is not None:
+        bad &= np.asarray(mask)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"{name} holds {int(bad.sum())} NaN or infinite values, the first at index {first}; "
+            "remove them, or mark missing entries with Batch(x, mask=...)"
+        )
+
+
+def values(x: Any, valid: Any, name: str, wanted: str, mask: Any = None) -> None:
+    """Raises where the boolean function ``valid`` is false on an observed entry of a concrete ``x``; says what was ``wanted``."""
+    if not is_concrete(x, mask):
+        return
+    host = np.asarray(x)
+    bad = ~np.asarray(valid(host))
+    if mask is not None:
+        bad &= np.asarray(mask)
+    if bad.any():
+        raise ValueError(f"{name} must hold {wanted}, got {host[bad][0]!r} (and {int(bad.sum()) - 1} more outside)")
+
+
+def same_tree(params: Any, expected: Any, owner: str) -> None:
+    """Raises unless ``params`` has the structure and shapes of ``expected``; names the first path that differs."""
+    came = {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(params)}
+    want = {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(expected)}
+    problems = [f"{p} is missing" for p in want if p not in came]
+    problems += [f"{p} is not part of it" for p in came if p not in want]
+    problems += [f"{p} has shape {came[p]}, wanted {want[p]}" for p in want if p in came and came[p] != want[p]]
+    if problems:
+        raise ValueError(f"these params do not belong to {owner}: {'; '.join(problems[:3])}; use the params that its init returned")

@@ -1,0 +1,30 @@
+"""Distributions: Gaussians, likelihood families, reparameterisation and KL divergences."""
+
+from vaejax.dists import likelihoods
+from vaejax.dists.bernoulli import Bernoulli, Binomial, logits_log_prob
+from vaejax.dists.gaussian import MultivariateNormal, diagonal_normal, standard_normal
+from vaejax.dists.kl import closed_form, kl_divergence
+from vaejax.dists.likelihoods import Likelihood
+from vaejax.dists.masking import masked_log_prob
+from vaejax.dists.reparameterization import from_noise, is_reparameterized
+from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
+
+__all__ = [
+    "Bernoulli",
+    "Binomial",
+    "Cauchy",
+    "Kumaraswamy",
+    "Likelihood",
+    "LogNormal",
+    "MultivariateNormal",
+    "Poisson",
+    "closed_form",
+    "diagonal_normal",
+    "from_noise",
+    "is_reparameterized",
+    "kl_divergence",
+    "likelihoods",
+    "logits_log_prob",
+    "masked_log_prob",
+    "standard_normal",
+]

@@ -1,0 +1,118 @@
+"""Gaussians whose pytree form is safe to compile, scan and differentiate.
+
+distrax's ``MultivariateNormalDiag`` keeps bound methods in its tree definition: every instance retraces ``jit``, and
+``tree.map(stop_gradient, q)`` misses its scale. ``Independent(Normal, 1)`` has neither fault, so it is what we build on.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.dists.backend import Distribution, distrax
+from vaejax.types import Array, Key, default_float
+
+
+def diagonal_normal(loc: Array, scale: Array | None = None, *, log_scale: Array | None = None, event_ndims: int = 1) -> Distribution:
+    """N(loc, diag(scale²)) over the last ``event_ndims`` axes.
+
+    Args:
+        loc: ``[*batch, *event]`` means.
+        scale: standard deviations, broadcast against ``loc``; give this or ``log_scale``.
+        log_scale: their logarithms.
+        event_ndims: how many axes form the event; log densities are summed over them.
+
+    Raises:
+        TypeError: unless exactly one of ``scale`` and ``log_scale`` is given.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> q = diagonal_normal(jnp.zeros((5, 2)), log_scale=jnp.zeros((5, 2)))
+        >>> q.batch_shape, q.event_shape
+        ((5,), (2,))
+    """
+    if (scale is None) == (log_scale is None):
+        raise TypeError("diagonal_normal takes either scale or log_scale")
+    return distrax.Independent(distrax.Normal(loc, jnp.exp(log_scale) if scale is None else scale), event_ndims)
+
+
+def standard_normal(shape: int | tuple[int, ...]) -> Distribution:
+    """N(0, I) over an event of the given shape, without batch axes.
+
+    Examples:
+        >>> standard_normal(3).event_shape
+        (3,)
+    """
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    zeros = jnp.zeros(shape, default_float())
+    return diagonal_normal(zeros, jnp.ones_like(zeros), event_ndims=len(shape))
+
+
+class MultivariateNormal(Distribution):
+    """N(loc, L Lᵀ) with a lower-triangular L, so that the latents may be correlated.
+
+    Attributes:
+        loc: ``[*batch, d]``.
+        scale_tril: ``[*batch, d, d]``, positive diagonal; entries above it are ignored.
+    """
+
+    def __init__(self, loc: Array, scale_tril: Array):
+        super().__init__()
+        loc, scale_tril = jnp.asarray(loc), jnp.asarray(scale_tril)
+        if loc.ndim < 1 or scale_tril.shape[-2:] != (loc.shape[-1],) * 2:
+            raise ValueError(f"scale_tril must be [*batch, d, d] for loc [*batch, d], got {scale_tril.shape} and {loc.shape}")
+        batch = jnp.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
+        self.loc = jnp.broadcast_to(loc, (*batch, loc.shape[-1]))
+        self.scale_tril = jnp.broadcast_to(jnp.tril(scale_tril), (*batch, *scale_tril.shape[-2:]))
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """``(d,)``."""
+        return self.loc.shape[-1:]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The axes before the event."""
+        return self.loc.shape[:-1]
+
+    def from_standard(self, noise: Array) -> Array:
+        """loc + L · noise, for standard normal ``noise`` ``[..., *batch, d]``."""
+        return self.loc + jnp.einsum("...ij,...j->...i", self.scale_tril, noise)
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        return self.from_standard(jax.random.normal(key, (n, *self.loc.shape), self.loc.dtype))
+
+    def log_prob(self, value: Array) -> Array:
+        """log N(value; loc, L Lᵀ) ``[...]``."""
+        white = solve_tril(self.scale_tril, value - self.loc)
+        constant = 0.5 * self.loc.shape[-1] * math.log(2 * math.pi)
+        return -0.5 * jnp.sum(white**2, -1) - log_diagonal(self.scale_tril) - constant
+
+    def entropy(self) -> Array:
+        """½ d (1 + log 2π) + Σ log L_ii."""
+        return 0.5 * self.loc.shape[-1] * (1 + math.log(2 * math.pi)) + log_diagonal(self.scale_tril)
+
+    def mean(self) -> Array:
+        """The location ``[*batch, d]``."""
+        return self.loc
+
+    def covariance(self) -> Array:
+        """L Lᵀ ``[*batch, d, d]``."""
+        return self.scale_tril @ jnp.swapaxes(self.scale_tril, -1, -2)
+
+    def variance(self) -> Array:
+        """The diagonal of the covariance ``[*batch, d]``."""
+        return jnp.sum(self.scale_tril**2, -1)
+
+
+def solve_tril(scale_tril: Array, vector: Array) -> Array:
+    """L⁻¹ v with broadcasting over leading axes."""
+    lead = jnp.broadcast_shapes(scale_tril.shape[:-2], vector.shape[:-1])
+    matrix = jnp.broadcast_to(scale_tril, (*lead, *scale_tril.shape[-2:]))
+    column = jnp.broadcast_to(vector, (*lead, vector.shape[-1]))[..., None]
+    return jax.scipy.linalg.solve_triangular(matrix, column, lower=True)[..., 0]
+
+
+def log_diagonal(scale_tril: Array) -> Array:
+    """Σ_i log L_ii."""
+    return jnp.sum(jnp.log(jnp.diagonal(scale_tril, axis1=-2, axis2=-1)), -1)

@@ -1,0 +1,35 @@
+"""Log-likelihoods with missing entries."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from vaejax.dists.backend import distrax
+from vaejax.types import Array
+
+
+def masked_log_prob(distribution: Any, x: Array, mask: Array | None) -> Array:
+    """log p(x) over the observed entries: entries where ``mask`` is False contribute nothing, to value or gradient.
+
+    Args:
+        distribution: p(x|z) with independent entries: one of vaejax's likelihoods, or a distrax ``Independent`` of a scalar family.
+        x: ``[*batch, *event]``; missing entries hold any finite value.
+        mask: of x's shape, True where observed; None means everything.
+
+    Returns:
+        ``[..., *batch]`` nats.
+
+    Raises:
+        TypeError: for a distribution whose entries cannot be told apart.
+    """
+    if mask is None:
+        return distribution.log_prob(x)
+    if hasattr(distribution, "masked_log_prob"):
+        return distribution.masked_log_prob(x, mask)
+    if isinstance(distribution, distrax.Independent) and distribution.distribution.event_shape == ():
+        entries = jnp.where(mask, distribution.distribution.log_prob(x), 0.0)
+        return jnp.sum(entries, axis=tuple(range(-distribution.reinterpreted_batch_ndims, 0)))
+    raise TypeError(
+        f"the batch has a mask, but the entries of {type(distribution).__name__} cannot be dropped one by one; return a distrax.Independent "
+        "of a scalar family, or let the likelihood function take mask= and use it"
+    )

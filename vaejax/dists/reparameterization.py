@@ -1,0 +1,115 @@
+"""What reparameterises, and how: draws written as differentiable functions of parameter-free noise.
+
+distrax marks every family ``NOT_REPARAMETERIZED``, so vaejax keeps its own record. Two routes (Kingma & Welling 2014,
+section 2.4): location–scale, z = loc + scale · ε, and the inverse distribution function, z = F⁻¹(u). `from_noise` gives
+both from the same uniform noise u, which is what quasi-random, antithetic and coupled noise need.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtri
+
+from vaejax.dists.backend import distrax
+from vaejax.dists.bernoulli import Binomial
+from vaejax.dists.gaussian import MultivariateNormal
+from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
+from vaejax.types import Array
+
+
+def _laplace(q: Any, u: Array) -> Array:
+    centred = u - 0.5
+    return q.loc - q.scale * jnp.sign(centred) * jnp.log1p(-2 * jnp.abs(centred))
+
+
+# Families that transform noise: type -> (distribution, uniform noise of the sample's shape) -> sample.
+_FROM_NOISE: dict[type, Callable[[Any, Array], Array]] = {
+    distrax.Normal: lambda q, u: q.loc + q.scale * ndtri(u),
+    distrax.Laplace: _laplace,
+    distrax.Logistic: lambda q, u: q.loc + q.scale * (jnp.log(u) - jnp.log1p(-u)),
+    distrax.Gumbel: lambda q, u: q.loc - q.scale * jnp.log(-jnp.log(u)),
+    distrax.Uniform: lambda q, u: q.low + (q.high - q.low) * u,
+    Cauchy: lambda q, u: q.quantile(u),
+    LogNormal: lambda q, u: q.quantile(u),
+    Kumaraswamy: lambda q, u: q.quantile(u),
+    MultivariateNormal: lambda q, u: q.from_standard(ndtri(u)),
+}
+
+# Families whose sampler is differentiated implicitly (Figurnov et al. 2018) or is a differentiable map of such draws.
+_IMPLICIT = (
+    distrax.Gamma,
+    distrax.Beta,
+    distrax.Dirichlet,
+    distrax.MultivariateNormalFromBijector,
+)
+
+# Discrete families, and continuous ones whose sampler jumps.
+_NOT = (
+    Binomial,
+    Poisson,
+    distrax.Bernoulli,
+    distrax.Categorical,
+    distrax.OneHotCategorical,
+    distrax.Multinomial,
+    distrax.Quantized,
+    distrax.MixtureSameFamily,
+    distrax.MixtureOfTwo,
+)
+
+
+def is_reparameterized(distribution: Any) -> bool | None:
+    """Whether the gradient of a draw with respect to the parameters is the pathwise gradient.
+
+    Looks through ``Independent``, ``Transformed`` and ``Joint``. A distribution of one's own answers through an attribute
+    ``reparameterized``; without it, and for a family that is not on record, the answer is None.
+
+    Examples:
+        >>> from vaejax.dists.backend import distrax
+        >>> is_reparameterized(distrax.Normal(0.0, 1.0)), is_reparameterized(distrax.Categorical(logits=[0.0, 1.0]))
+        (True, False)
+    """
+    own = getattr(distribution, "reparameterized", None)
+    if isinstance(own, bool):
+        return own
+    if isinstance(distribution, distrax.Joint):
+        parts = jax.tree.leaves(distribution.distributions, is_leaf=lambda d: isinstance(d, distrax.Distribution))
+        answers = [is_reparameterized(part) for part in parts]
+        return False if False in answers else None if None in answers else True
+    if isinstance(distribution, (*_FROM_NOISE, *_IMPLICIT)):
+        return True
+    if isinstance(distribution, _NOT):
+        return False
+    if isinstance(distribution, distrax.Independent | distrax.Transformed):
+        return is_reparameterized(distribution.distribution)
+    return None
+
+
+def from_noise(distribution: Any, u: Array) -> Array:
+    """The draw that uniform noise ``u`` in (0, 1) stands for: z = F⁻¹(u), entry by entry.
+
+    Args:
+        distribution: a family on record, or ``Independent`` of one, or an object with its own ``from_noise``.
+        u: ``[..., *batch, *event]``.
+
+    Returns:
+        z of the shape of ``u``, differentiable in the distribution's parameters.
+
+    Raises:
+        TypeError: for a family that has no such map, naming it.
+
+    Examples:
+        >>> from vaejax.dists.backend import distrax
+        >>> float(from_noise(distrax.Logistic(1.0, 2.0), jnp.array(0.5)))
+        1.0
+    """
+    if hasattr(distribution, "from_noise"):
+        return distribution.from_noise(u)
+    if isinstance(distribution, distrax.Independent):
+        return from_noise(distribution.distribution, u)
+    for family, transform in _FROM_NOISE.items():
+        if isinstance(distribution, family):
+            return transform(distribution, jnp.asarray(u))
+    known = ", ".join(family.__name__ for family in _FROM_NOISE)
+    raise TypeError(f"{type(distribution).__name__} has no map from uniform noise (known: {known}); give it a from_noise(u) method")

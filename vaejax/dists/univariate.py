@@ -1,0 +1,158 @@
+"""Univariate families that distrax lacks: Cauchy, log-normal, Kumaraswamy, Poisson.
+
+The continuous ones sample by their inverse distribution function, so that their draws are differentiable in the parameters.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln, ndtri
+
+from vaejax.dists.backend import Distribution
+from vaejax.types import Array, Key
+
+
+def open_uniform(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """Uniform draws on the open interval (0, 1): neither end, at which inverse distribution functions are infinite."""
+    return jax.random.uniform(key, shape, dtype, minval=jnp.finfo(dtype).tiny, maxval=1.0)
+
+
+class _Pair(Distribution):
+    """A scalar family with two broadcast parameters."""
+
+    _names: tuple[str, str]
+
+    def __init__(self, first: Array, second: Array):
+        super().__init__()
+        first, second = jnp.broadcast_arrays(*(jnp.asarray(a, jnp.result_type(float, a)) for a in (first, second)))
+        for name, value in zip(self._names, (first, second)):
+            setattr(self, name, value)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """``()``."""
+        return ()
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The parameters' shape."""
+        return getattr(self, self._names[0]).shape
+
+    def quantile(self, u: Array) -> Array:
+        """The inverse of the distribution function."""
+        raise NotImplementedError
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        dtype = getattr(self, self._names[0]).dtype
+        return self.quantile(open_uniform(key, (n, *self.batch_shape), dtype))
+
+
+class Cauchy(_Pair):
+    """Cauchy(loc, scale), density 1 / (π·scale·(1 + ((x − loc)/scale)²))."""
+
+    _names = ("loc", "scale")
+    loc: Array
+    scale: Array
+
+    def quantile(self, u: Array) -> Array:
+        """Loc + scale · tan(π (u − ½))."""
+        return self.loc + self.scale * jnp.tan(jnp.pi * (u - 0.5))
+
+    def log_prob(self, value: Array) -> Array:
+        """−log π − log scale − log(1 + z²)."""
+        z = (value - self.loc) / self.scale
+        return -jnp.log(jnp.pi * self.scale) - jnp.log1p(z**2)
+
+    def entropy(self) -> Array:
+        """Log(4π·scale)."""
+        return jnp.log(4 * jnp.pi * self.scale)
+
+
+class LogNormal(_Pair):
+    """The distribution of exp(y), y ~ N(loc, scale²)."""
+
+    _names = ("loc", "scale")
+    loc: Array
+    scale: Array
+
+    def quantile(self, u: Array) -> Array:
+        """Exp(loc + scale · Φ⁻¹(u))."""
+        return jnp.exp(self.loc + self.scale * ndtri(u))
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        return jnp.exp(self.loc + self.scale * jax.random.normal(key, (n, *self.batch_shape), self.loc.dtype))
+
+    def log_prob(self, value: Array) -> Array:
+        """Log N(log x; loc, scale²) − log x."""
+        log_x = jnp.log(value)
+        return jax.scipy.stats.norm.logpdf(log_x, self.loc, self.scale) - log_x
+
+    def entropy(self) -> Array:
+        """Loc + ½ log(2πe·scale²)."""
+        return self.loc + 0.5 * jnp.log(2 * jnp.pi * jnp.e) + jnp.log(self.scale)
+
+    def mean(self) -> Array:
+        """Exp(loc + scale²/2)."""
+        return jnp.exp(self.loc + 0.5 * self.scale**2)
+
+
+class Kumaraswamy(_Pair):
+    """Density a·b·x^(a−1)·(1 − x^a)^(b−1) on (0, 1): Beta-like, with a closed inverse (Kumaraswamy 1980)."""
+
+    _names = ("a", "b")
+    a: Array
+    b: Array
+
+    def quantile(self, u: Array) -> Array:
+        """(1 − (1 − u)^(1/b))^(1/a), through logarithms; kept inside (0, 1)."""
+        log_x = jnp.log(-jnp.expm1(jnp.log1p(-u) / self.b)) / self.a
+        limits = jnp.finfo(self.a.dtype)
+        return jnp.clip(jnp.exp(log_x), limits.tiny, 1 - limits.epsneg)
+
+    def log_prob(self, value: Array) -> Array:
+        """Log a + log b + (a − 1) log x + (b − 1) log(1 − x^a)."""
+        log_x = jnp.log(value)
+        log_rest = jnp.log(-jnp.expm1(self.a * log_x))
+        return jnp.log(self.a) + jnp.log(self.b) + (self.a - 1) * log_x + (self.b - 1) * log_rest
+
+    def entropy(self) -> Array:
+        """(1 − 1/b) + (1 − 1/a)·H_b − log(ab), H_b = ψ(b + 1) + γ the harmonic number."""
+        harmonic = digamma(self.b + 1) + jnp.euler_gamma
+        return (1 - 1 / self.b) + (1 - 1 / self.a) * harmonic - jnp.log(self.a) - jnp.log(self.b)
+
+    def mean(self) -> Array:
+        """B·Γ(1 + 1/a)·Γ(b) / Γ(1 + 1/a + b)."""
+        return jnp.exp(jnp.log(self.b) + gammaln(1 + 1 / self.a) + gammaln(self.b) - gammaln(1 + 1 / self.a + self.b))
+
+
+class Poisson(Distribution):
+    """Counts with rate exp(log_rate)."""
+
+    def __init__(self, log_rate: Array):
+        super().__init__()
+        self.log_rate = jnp.asarray(log_rate)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """``()``."""
+        return ()
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The rate's shape."""
+        return self.log_rate.shape
+
+    def _sample_n(self, key: Key, n: int) -> Array:
+        return jax.random.poisson(key, self.mean(), (n, *self.batch_shape)).astype(self.log_rate.dtype)
+
+    def log_prob(self, value: Array) -> Array:
+        """x·log λ − λ − log x!."""
+        value = jnp.asarray(value).astype(self.log_rate.dtype)
+        return value * self.log_rate - jnp.exp(self.log_rate) - gammaln(value + 1)
+
+    def mean(self) -> Array:
+        """λ."""
+        return jnp.exp(self.log_rate)
+
+    def variance(self) -> Array:
+        """λ."""
+        return self.mean()

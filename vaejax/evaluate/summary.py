@@ -1,0 +1,48 @@
+"""Means over examples that say where their uncertainty comes from."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vaejax.types import Array
+
+
+class MeanEstimate(NamedTuple):
+    """A mean over examples with its two errors told apart.
+
+    Attributes:
+        mean: the mean.
+        standard_error: between examples, sd/√n: how the mean would move with another test set (Monte Carlo noise included).
+        monte_carlo_error: of the sampling alone, √Σ se²/n: how it would move with other random numbers on these examples.
+        count: number of examples.
+    """
+
+    mean: float
+    standard_error: float
+    monte_carlo_error: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.standard_error:.3f} (between {self.count} examples; Monte Carlo ± {self.monte_carlo_error:.3f})"
+
+
+def mean_estimate(estimate: Array, standard_error: Array) -> MeanEstimate:
+    """The mean of per-example estimates and both its errors.
+
+    Args:
+        estimate: ``[*batch]``, such as ``LogMarginal.estimate``.
+        standard_error: ``[*batch]``, their Monte Carlo standard errors.
+
+    Raises:
+        ValueError: where the two differ in shape or are empty.
+
+    Examples:
+        >>> import numpy as np
+        >>> print(mean_estimate(np.array([-1.0, -3.0]), np.array([0.1, 0.1])))
+        -2.000 ± 1.000 (between 2 examples; Monte Carlo ± 0.071)
+    """
+    values, errors = np.asarray(estimate, np.float64).ravel(), np.asarray(standard_error, np.float64).ravel()
+    if values.shape != errors.shape or not values.size:
+        raise ValueError(f"estimate and standard_error must agree in shape and hold examples, got {np.shape(estimate)} and {np.shape(standard_error)}")
+    between = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
+    return MeanEstimate(float(values.mean()), between, float(np.sqrt((errors**2).sum()) / values.size), values.size)

@@ -1,0 +1,174 @@
+"""The variational autoencoder of Kingma & Welling: diagonal-Gaussian posterior, standard-normal prior, any likelihood."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaejax import checks
+from vaejax.dists import diagonal_normal, likelihoods, standard_normal
+from vaejax.dists.backend import Distribution
+from vaejax.nets import Network, mlp
+from vaejax.types import Array, Key, Model, Params, as_batch, call, default_float, observed
+
+
+class _Parts(NamedTuple):
+    x_shape: tuple[int, ...]
+    latent_size: int
+    context_size: int
+    raw_shape: tuple[int, ...]
+    family: likelihoods.Likelihood
+    encoder: Network
+    decoder: Network
+
+
+def vae(
+    *,
+    x_shape: int | Sequence[int],
+    latent_size: int,
+    hidden_sizes: Sequence[int] = (200, 200),
+    likelihood: str | likelihoods.Likelihood = "bernoulli",
+    context_size: int = 0,
+    encoder: Network | None = None,
+    decoder: Network | None = None,
+    activation: Callable[[Array], Array] = jnp.tanh,
+    layer_norm: bool = False,
+    dropout_rate: float = 0.0,
+    dtype: Any = None,
+) -> Model:
+    """p(z) = N(0, I), p(x|z) = likelihood(decoder(z)), q(z|x) = N(μ(x), diag σ(x)²) with (μ, log σ) = encoder(x).
+
+    The decoder's output starts at the data's mean: ``init`` adds an output bias that it reads off the batch (all of the
+    training data, ideally; None starts at zero).
+
+    Args:
+        x_shape: the event shape of the data, e.g. ``(28, 28)``.
+        latent_size: dimension of z.
+        hidden_sizes: widths of the encoder's hidden layers; the decoder has them in reverse.
+        likelihood: ``"bernoulli"``, ``"normal"``, ``"poisson"``, or a family from `vaejax.dists.likelihoods`.
+        context_size: width of the context given to both networks; 0 for none. A float context is ``[*batch, context_size]``; an
+            integer one, ``[*batch]``, holds labels below ``context_size`` and is one-hot encoded.
+        encoder: a network ``x [, context] -> [..., 2·latent_size]`` in place of the bundled MLP.
+        decoder: a network ``z [, context] -> [..., *x_shape]`` (with a last axis ``likelihood.outputs`` where that exceeds 1).
+        activation: of the bundled networks.
+        layer_norm: likewise.
+        dropout_rate: likewise, in training only.
+        dtype: computation type of the bundled networks, such as bfloat16; parameters and log-densities stay float32.
+
+    Returns:
+        A `Model`; its params are ``{"encoder", "decoder", "output_bias", "likelihood"}``.
+
+    Raises:
+        ValueError: sizes below 1, an unknown likelihood; later, data of another shape or outside the likelihood's support, a
+            missing or unexpected context, params of another model.
+
+    Source:
+        Kingma & Welling 2014, section 3 and appendix C; Sohn et al. 2015 (context).
+
+    Examples:
+        >>> import jax
+        >>> model = vae(x_shape=(8, 8), latent_size=2, likelihood=likelihoods.binomial(16))
+        >>> params = model.init(jax.random.key(0), None)
+        >>> model.posterior(params, jax.numpy.zeros((5, 8, 8))).batch_shape
+        (5,)
+    """
+    shape = (x_shape,) if isinstance(x_shape, int) else tuple(x_shape)
+    for size in shape:
+        checks.positive_int(size, "each of x_shape")
+    checks.positive_int(latent_size, "latent_size")
+    if context_size:
+        checks.positive_int(context_size, "context_size")
+    family = likelihoods.resolve(likelihood)
+    options: dict[str, Any] = {
+        "context_size": context_size,
+        "activation": activation,
+        "layer_norm": layer_norm,
+        "dropout_rate": dropout_rate,
+        "dtype": dtype,
+    }
+    raw_shape = (*shape, family.outputs) if family.outputs > 1 else shape
+    encoder = encoder or mlp(shape, hidden_sizes, (2 * latent_size,), **options)
+    # The output bias lives in the model, so that it starts at the data's mean whatever the network is.
+    decoder = decoder or mlp((latent_size,), tuple(hidden_sizes)[::-1], raw_shape, use_output_bias=False, **options)
+    parts = _Parts(shape, latent_size, context_size, raw_shape, family, encoder, decoder)
+    return Model(
+        init=functools.partial(_init, parts),
+        posterior=functools.partial(_posterior, parts),
+        prior=functools.partial(_prior, parts),
+        likelihood=functools.partial(_likelihood, parts),
+    )
+
+
+def _init(parts: _Parts, key: Key, batch: Any = None) -> Params:
+    checks.key(key)
+    encoder_key, decoder_key = jax.random.split(key)
+    context = (jnp.zeros((1, parts.context_size)),) if parts.context_size else ()
+    return {
+        "encoder": parts.encoder.init(encoder_key, jnp.zeros((1, *parts.x_shape)), *context),
+        "decoder": parts.decoder.init(decoder_key, jnp.zeros((1, parts.latent_size)), *context),
+        "output_bias": jnp.zeros(parts.raw_shape, default_float()) if batch is None else _data_bias(parts, batch),
+        "likelihood": parts.family.init(parts.x_shape),
+    }
+
+
+def _data_bias(parts: _Parts, batch: Any) -> Array:
+    batch = as_batch(batch)
+    checks.event_shape(batch.x, parts.x_shape)
+    x = observed(batch).reshape(-1, *parts.x_shape)
+    mask = None if batch.mask is None else batch.mask.reshape(x.shape)
+    parts.family.check(x, mask)
+    return parts.family.bias(x, mask).astype(default_float())
+
+
+def _posterior(parts: _Parts, params: Params, x: Array, context: Any = None, *, key: Key | None = None) -> Distribution:
+    checks.event_shape(x, parts.x_shape)
+    _check_params(params)
+    lead = x.shape[: x.ndim - len(parts.x_shape)]
+    x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(default_float())
+    raw = call(parts.encoder.apply, params["encoder"], x, *_features(parts, context, lead), key=key)
+    loc, log_scale = jnp.split(_checked_output(raw, (*lead, 2 * parts.latent_size), "encoder"), 2, axis=-1)
+    return diagonal_normal(loc, log_scale=log_scale)
+
+
+def _prior(parts: _Parts, params: Params, context: Any = None) -> Distribution:
+    return standard_normal(parts.latent_size)
+
+
+def _likelihood(parts: _Parts, params: Params, z: Array, context: Any = None, *, key: Key | None = None) -> Distribution:
+    checks.event_shape(z, (parts.latent_size,), "z")
+    _check_params(params)
+    lead = z.shape[:-1]
+    raw = call(parts.decoder.apply, params["decoder"], z, *_features(parts, context, lead), key=key)
+    raw = _checked_output(raw, (*lead, *parts.raw_shape), "decoder") + params["output_bias"]
+    return parts.family.distribution(params["likelihood"], raw, len(parts.x_shape))
+
+
+def _features(parts: _Parts, context: Any, lead: tuple[int, ...]) -> tuple[Array, ...]:
+    """The context as ``[*lead, context_size]`` numbers for a network, repeated along the sample axis where there is one."""
+    size = parts.context_size
+    if not size:
+        if context is not None:
+            raise ValueError("the batch has a context, but this model was built without one; pass context_size= to vae, or leave the context out")
+        return ()
+    if not hasattr(context, "dtype"):
+        raise ValueError(f"this model was built with context_size={size}; give Batch(x, context=...) with one array, got {type(context).__name__}")
+    if jnp.issubdtype(context.dtype, jnp.integer):
+        checks.values(context, lambda c: (c >= 0) & (c < size), "context", f"labels from 0 to {size - 1}")
+        context = jax.nn.one_hot(context, size, dtype=default_float())
+    checks.event_shape(context, (size,), "context")
+    return (jnp.broadcast_to(context, (*lead, size)),)
+
+
+def _checked_output(raw: Any, shape: tuple[int, ...], name: str) -> Array:
+    if jnp.shape(raw) != shape:
+        raise ValueError(f"the {name} gave an output of shape {list(jnp.shape(raw))}, wanted {list(shape)}")
+    return raw.astype(jnp.promote_types(raw.dtype, jnp.float32))
+
+
+def _check_params(params: Params) -> None:
+    names = {"encoder", "decoder", "output_bias", "likelihood"}
+    if not isinstance(params, dict) or set(params) != names:
+        came = sorted(params) if isinstance(params, dict) else type(params).__name__
+        raise ValueError(f"these params do not belong to a vae: got {came}, wanted {sorted(names)}; use the params that its init returned")

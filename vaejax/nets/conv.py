@@ -1,0 +1,129 @@
+"""A small convolutional encoder and decoder for images ``[height, width]`` or ``[height, width, channels]``."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vaejax.nets.network import Network, from_nnx
+from vaejax.types import Array
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    return shape[2] if len(shape) == 3 else 1
+
+
+def _halved(size: int, times: int) -> int:
+    for _ in range(times):
+        size = -(-size // 2)
+    return size
+
+
+def _check_image(shape: tuple[int, ...]) -> None:
+    if len(shape) not in (2, 3):
+        raise ValueError(f"convolutions need an image shape [height, width] or [height, width, channels], got {list(shape)}")
+
+
+class ConvEncoder(nnx.Module):
+    """3×3 convolutions of stride 2, then one dense layer to ``[..., out_size]``; context joins as constant channels."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        widths: Sequence[int],
+        out_size: int,
+        *,
+        context_size: int = 0,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        self.shape, self.activation, self.depth = tuple(shape), activation, len(widths)
+        sizes = [_channels(shape) + context_size, *widths]
+        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
+            setattr(self, f"conv_{i}", nnx.Conv(fan_in, fan_out, (3, 3), strides=2, padding="SAME", dtype=dtype, rngs=rngs))
+        flat = math.prod(_halved(s, len(widths)) for s in shape[:2]) * sizes[-1]
+        self.out = nnx.Linear(flat, out_size, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array, context: Array | None = None) -> Array:
+        """``[..., *shape]`` and ``[..., c]`` to ``[..., out_size]``."""
+        lead = x.shape[: x.ndim - len(self.shape)]
+        h = x.reshape(-1, *self.shape[:2], _channels(self.shape))
+        if context is not None:
+            planes = context.reshape(-1, 1, 1, context.shape[-1]).astype(h.dtype)
+            h = jnp.concatenate([h, jnp.broadcast_to(planes, (*h.shape[:3], planes.shape[-1]))], -1)
+        for i in range(self.depth):
+            h = self.activation(getattr(self, f"conv_{i}")(h))
+        return self.out(h.reshape(h.shape[0], -1)).reshape(*lead, -1)
+
+
+class ConvDecoder(nnx.Module):
+    """One dense layer, then transposed 3×3 convolutions of stride 2, cropped to ``[..., *out_shape]``."""
+
+    def __init__(
+        self,
+        in_size: int,
+        widths: Sequence[int],
+        shape: tuple[int, ...],
+        outputs: int = 1,
+        *,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+        use_output_bias: bool = True,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        self.shape, self.outputs, self.activation, self.depth = tuple(shape), outputs, activation, len(widths)
+        self.start = (*(_halved(s, len(widths)) for s in shape[:2]), widths[0])
+        self.dense = nnx.Linear(in_size, math.prod(self.start), dtype=dtype, rngs=rngs)
+        sizes = [*widths, _channels(shape) * outputs]
+        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
+            bias = use_output_bias or i + 1 < len(widths)
+            setattr(
+                self,
+                f"conv_{i}",
+                nnx.ConvTranspose(fan_in, fan_out, (3, 3), strides=(2, 2), padding="SAME", use_bias=bias, dtype=dtype, rngs=rngs),
+            )
+
+    def __call__(self, z: Array, context: Array | None = None) -> Array:
+        """``[..., latent]`` and ``[..., c]`` to ``[..., *shape]``, or ``[..., *shape, outputs]`` with more than one output."""
+        if context is not None:
+            z = jnp.concatenate([z, context.astype(z.dtype)], -1)
+        lead = z.shape[:-1]
+        h = self.dense(z).reshape(-1, *self.start)
+        for i in range(self.depth):
+            h = getattr(self, f"conv_{i}")(self.activation(h))
+        h = h[:, : self.shape[0], : self.shape[1]]
+        return h.reshape(*lead, *self.shape, *((self.outputs,) if self.outputs > 1 else ()))
+
+
+def conv_encoder(
+    shape: tuple[int, ...], widths: Sequence[int], out_size: int, *, context_size: int = 0, **options: Any
+) -> Network:
+    """A `ConvEncoder` as a pure network.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> net = conv_encoder((28, 28), (16, 32), 20)
+        >>> net.apply(net.init(jax.random.key(0)), jnp.zeros((5, 28, 28))).shape
+        (5, 20)
+    """
+    _check_image(shape)
+    return from_nnx(lambda rngs: ConvEncoder(shape, widths, out_size, context_size=context_size, rngs=rngs, **options))
+
+
+def conv_decoder(
+    latent_size: int, widths: Sequence[int], shape: tuple[int, ...], *, outputs: int = 1, context_size: int = 0, **options: Any
+) -> Network:
+    """A `ConvDecoder` as a pure network.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> net = conv_decoder(10, (32, 16), (28, 28))
+        >>> net.apply(net.init(jax.random.key(0)), jnp.zeros((2, 5, 10))).shape
+        (2, 5, 28, 28)
+    """
+    _check_image(shape)
+    return from_nnx(lambda rngs: ConvDecoder(latent_size + context_size, widths, shape, outputs, rngs=rngs, **options))

@@ -1,0 +1,145 @@
+"""Networks as pairs of pure functions, and adapters that make them from Flax, Equinox or plain functions."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vaejax import checks
+from vaejax.types import Key, Params, default_float
+
+
+class Network(NamedTuple):
+    """A network without hidden state. Plain functions over a dict are a network already.
+
+    Attributes:
+        init: ``(key, *inputs) -> params``; the inputs are examples of what ``apply`` will see.
+        apply: ``(params, *inputs) -> output``, any leading axes; may declare ``key=None``, given in training (dropout).
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> linear = Network(
+        ...     init=lambda key, x: {"w": jax.random.normal(key, (x.shape[-1], 2))},
+        ...     apply=lambda params, x: x @ params["w"],
+        ... )
+        >>> params = linear.init(jax.random.key(0), jnp.zeros((1, 3)))
+        >>> linear.apply(params, jnp.zeros((5, 4, 3))).shape
+        (5, 4, 2)
+    """
+
+    init: Callable
+    apply: Callable
+
+
+def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """A `Network` of a Flax NNX module: its parameters become a plain dict, nothing else of NNX is seen outside.
+
+    Dropout and other random layers run in evaluation mode, except where ``apply`` gets a ``key``.
+
+    Args:
+        build: makes the module from its random streams, e.g. ``lambda rngs: nnx.Linear(3, 2, rngs=rngs)``.
+
+    Raises:
+        ValueError: for a module that keeps state other than parameters and random streams (batch statistics); and, when
+            applied, for params of another module.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> net = from_nnx(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
+        >>> sorted(net.init(jax.random.key(0)))
+        ['bias', 'kernel']
+    """
+
+    def split(key: Key) -> tuple[Any, Any, Any]:
+        return nnx.split(build(nnx.Rngs(key)), nnx.Param, ...)
+
+    abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    training_graph, abstract_params, abstract_rest = nnx.split(abstract, nnx.Param, ...)
+    abstract.eval()
+    graph = nnx.graphdef(abstract)
+    expected = nnx.to_pure_dict(abstract_params)
+    kept = {type(variable).__name__ for _, variable in nnx.to_flat_state(abstract_rest)} - {"RngKey", "RngCount"}
+    owner = type(abstract).__name__
+    if kept:
+        raise ValueError(
+            f"{owner} keeps state that is not a parameter ({', '.join(sorted(kept))}), which a pure network cannot update; use layer "
+            "normalisation in place of batch normalisation, or write init and apply yourself and update through Model.refresh"
+        )
+
+    def init(key: Key, *inputs: Any) -> Params:
+        return jax.tree.map(lambda leaf: leaf.astype(default_float()), nnx.to_pure_dict(split(key)[1]))
+
+    def random_streams(key: Key | None) -> Any:
+        leaves, tree = jax.tree.flatten(abstract_rest)
+        keys = iter(() if key is None else jax.random.split(key, max(len(leaves), 1)))
+
+        def fill(leaf: Any) -> Any:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.key(0) if key is None else next(keys)
+            return jnp.zeros(leaf.shape, leaf.dtype)
+
+        return jax.tree.unflatten(tree, [fill(leaf) for leaf in leaves])
+
+    def apply(params: Params, *inputs: Any, key: Key | None = None) -> Any:
+        checks.same_tree(params, expected, owner)
+        state = nnx.split(abstract, nnx.Param, ...)[1]
+        nnx.replace_by_pure_dict(state, params)
+        module = nnx.merge(graph if key is None else training_graph, state, random_streams(key))
+        return module(*inputs)
+
+    return Network(init, apply)
+
+
+def from_linen(module: Any, *, deterministic_argument: str = "deterministic") -> Network:
+    """A `Network` of a Flax Linen module whose only variables are ``params``.
+
+    Args:
+        module: the Linen module; ``init`` shows it example inputs.
+        deterministic_argument: the keyword of its call that turns dropout off, if it has one.
+
+    Raises:
+        ValueError: from ``init``, where the module makes other collections (batch statistics).
+    """
+    declares = deterministic_argument in inspect.signature(type(module).__call__).parameters
+
+    def options(key: Key | None) -> dict[str, Any]:
+        return {deterministic_argument: key is None} if declares else {}
+
+    def init(key: Key, *inputs: Any) -> Params:
+        variables = module.init({"params": key}, *inputs, **options(None))
+        if extra := set(variables) - {"params"}:
+            raise ValueError(f"{type(module).__name__} makes the collections {sorted(extra)} beside params, which a pure network cannot update")
+        return variables["params"]
+
+    def apply(params: Params, *inputs: Any, key: Key | None = None) -> Any:
+        rngs = {} if key is None else {"dropout": key}
+        return module.apply({"params": params}, *inputs, rngs=rngs, **options(key))
+
+    return Network(init, apply)
+
+
+def from_equinox(build: Callable[[Key], Any], *, event_ndims: int = 1) -> Network:
+    """A `Network` of an Equinox module, which takes one example at a time: it is mapped over all leading axes.
+
+    Args:
+        build: makes the module from a key.
+        event_ndims: axes of one example of every input.
+    """
+    import equinox as eqx
+
+    static = eqx.partition(build(jax.random.key(0)), eqx.is_inexact_array)[1]
+
+    def init(key: Key, *inputs: Any) -> Params:
+        return eqx.filter(build(key), eqx.is_inexact_array)
+
+    def apply(params: Params, *inputs: Any) -> Any:
+        module = eqx.combine(params, static)
+        lead = jnp.shape(inputs[0])[: jnp.ndim(inputs[0]) - event_ndims]
+        flat = [x.reshape(-1, *x.shape[x.ndim - event_ndims :]) for x in map(jnp.asarray, inputs)]
+        out = jax.vmap(module)(*flat)
+        return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), out)
+
+    return Network(init, apply)

@@ -1,0 +1,77 @@
+"""What makes a function of log-terms an objective: its name, its direction, and whether the log-weights are all it reads."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from vaejax.types import Array, LogTerms
+
+
+class Objective(NamedTuple):
+    """An objective with its metadata, as estimators see it.
+
+    Attributes:
+        function: ``(terms, *, step=0) -> [*batch]`` nats.
+        name: its name.
+        maximize: True for lower bounds and the like, False for upper bounds, which are minimised.
+        of_log_weights: whether it is a function of ``terms.log_weights`` alone (where the terms carry no closed-form KL).
+    """
+
+    function: Callable[..., Array]
+    name: str
+    maximize: bool
+    of_log_weights: bool
+
+    def __call__(self, terms: LogTerms, *, step: Any = 0) -> Array:
+        """The objective's value per example."""
+        return self.function(terms, step=step)
+
+
+def objective(*, maximize: bool = True, of_log_weights: bool | Callable[..., bool] = False) -> Callable[[Callable], Callable]:
+    """Decorates a function ``(terms, *, step=0, …) -> [*batch]`` as an objective.
+
+    Args:
+        maximize: its direction.
+        of_log_weights: whether it reads the log-weights alone; or a function of its keyword options that says so.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        function.objective_info = (function.__name__, maximize, of_log_weights)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def as_objective(function: Any) -> Objective:
+    """Reads the metadata of an objective, through any `functools.partial`; adapts a plain function of terms.
+
+    Raises:
+        TypeError: for what cannot be called (the way out is named), such as the value of an objective instead of the function.
+
+    Examples:
+        >>> import functools
+        >>> from vaejax.objectives import elbo
+        >>> as_objective(functools.partial(elbo, beta=4.0))[1:]
+        ('elbo', True, False)
+        >>> as_objective(lambda terms: terms.log_weights.mean(0)).name
+        '<lambda>'
+    """
+    if isinstance(function, Objective):
+        return function
+    if not callable(function):
+        raise TypeError(
+            f"objective must be a function of log-terms such as vaejax.objectives.elbo, got {type(function).__name__}; "
+            "set its options with functools.partial"
+        )
+    inner, options = function, {}
+    while isinstance(inner, functools.partial):
+        if inner.args:
+            raise TypeError("an objective takes its options by keyword: functools.partial(objective, beta=0.5)")
+        inner, options = inner.func, {**inner.keywords, **options}
+    if isinstance(inner, type):
+        raise TypeError(f"objective must be a function of log-terms such as vaejax.objectives.elbo, got the class {inner.__name__}")
+    info = getattr(inner, "objective_info", None)
+    if info is None:
+        return Objective(lambda terms, step=0: function(terms), getattr(inner, "__name__", type(inner).__name__), True, False)
+    name, maximize, of_log_weights = info
+    return Objective(function, name, maximize, of_log_weights(**options) if callable(of_log_weights) else of_log_weights)

@@ -1,0 +1,52 @@
+"""Parameters on disk, through Orbax: plain pytrees, never pickle."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vaejax import checks
+from vaejax.types import Params
+
+
+def save_params(path: str | os.PathLike, params: Params) -> Path:
+    """Writes a params tree to a new directory, atomically: the directory appears only when it is whole.
+
+    Raises:
+        FileExistsError: where something is there already; nothing is overwritten.
+    """
+    import orbax.checkpoint as ocp
+
+    target = Path(path).absolute()
+    if target.exists():
+        raise FileExistsError(f"{target} exists already; choose another directory")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(target, params)
+    return target
+
+
+def load_params(path: str | os.PathLike, like: Params) -> Params:
+    """Reads a params tree back, in the structure, shapes and types of ``like`` (from ``model.init``).
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: a damaged checkpoint, or the parameters of another model; the first path that differs is named.
+    """
+    import orbax.checkpoint as ocp
+
+    source = Path(path).absolute()
+    if not source.is_dir():
+        raise FileNotFoundError(f"no checkpoint at {source}; it is a directory that save_params wrote")
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            saved = checkpointer.metadata(source).item_metadata.tree
+            checks.same_tree(saved, like, f"the checkpoint {source}")
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+            return checkpointer.restore(source, target)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"the checkpoint at {source} cannot be read and may be damaged ({type(error).__name__}: {error})") from error
+
+

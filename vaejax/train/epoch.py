@@ -1,0 +1,87 @@
+"""A whole epoch as one compiled scan over data that stay on the device."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vaejax import checks
+from vaejax.train.state import check_parts
+from vaejax.train.step import Metrics, step
+from vaejax.types import Array, Batch, Estimator, Key, TrainState, as_batch
+
+Preprocess = Callable[[Key, Batch], Batch]
+
+
+class Plan(NamedTuple):
+    """The randomness of one epoch.
+
+    Attributes:
+        order: ``[num_batches, batch_size]`` row numbers.
+        preprocess_key: key of the preprocessing; batch i uses ``fold_in(preprocess_key, i)``.
+        next_key: key of the training state from here on.
+    """
+
+    order: Array
+    preprocess_key: Key
+    next_key: Key
+
+
+def plan_epoch(key: Key, num_examples: int, batch_size: int) -> Plan:
+    """Shuffles the rows on the device; the remainder that fills no batch is dropped."""
+    next_key, shuffle_key, preprocess_key = jax.random.split(key, 3)
+    num_batches = num_examples // batch_size
+    if not num_batches:
+        raise ValueError(f"batch_size={batch_size} is larger than the data, {num_examples} examples; make batches smaller")
+    order = jax.random.permutation(shuffle_key, num_examples)[: num_batches * batch_size]
+    return Plan(order.reshape(num_batches, batch_size), preprocess_key, next_key)
+
+
+def take_batch(data: Batch, plan: Plan, index: Any, preprocess: Preprocess | None, sharding: Any = None) -> Batch:
+    """Batch number ``index`` of an epoch, preprocessed."""
+    rows = plan.order[index]
+    batch = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, unique_indices=True), data)
+    if sharding is not None:
+        batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding), batch)
+    return batch if preprocess is None else as_batch(preprocess(jax.random.fold_in(plan.preprocess_key, index), batch))
+
+
+def make_epoch(
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    preprocess: Preprocess | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Compiles an epoch: ``epoch(state, data) -> (state, metrics)``, metrics ``[num_batches]`` each.
+
+    The rows of ``data`` are shuffled on the device with the state's key, cut into batches (a remainder is dropped after
+    shuffling), preprocessed and stepped through in one `jax.lax.scan`. Data keep their type: uint8 images stay uint8 until
+    ``preprocess`` touches a batch of them. The state is donated.
+
+    Args:
+        estimator: gives the gradient.
+        optimizer: the one that the state was made with.
+        batch_size: examples per step.
+        preprocess: ``(key, Batch) -> Batch``, such as `vaejax.data.dynamic_binarization`.
+        sharding: how each batch's leading axis is laid out over devices; gradients are then summed over them by XLA.
+
+    Raises:
+        ValueError: a batch size below 1, or (when called) larger than the data.
+    """
+    check_parts(estimator, optimizer)
+    checks.positive_int(batch_size, "batch_size")
+
+    def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
+        data = as_batch(data)
+        plan = plan_epoch(state.key, data.x.shape[0], batch_size)
+
+        def body(state: TrainState, index: Array) -> tuple[TrainState, Metrics]:
+            return step(estimator, optimizer, state, take_batch(data, plan, index, preprocess, sharding))
+
+        return jax.lax.scan(body, state._replace(key=plan.next_key), jnp.arange(plan.order.shape[0]))
+
+    return jax.jit(epoch, donate_argnums=0)

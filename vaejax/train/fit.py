@@ -1,0 +1,176 @@
+"""Training from data to a fitted state, with validation, history and a progress bar."""
+
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vaejax import checks, evaluate
+from vaejax.train import finite
+from vaejax.train.epoch import Preprocess, make_epoch
+from vaejax.train.progress import Meter
+from vaejax.train.state import init
+from vaejax.types import Batch, Estimator, Key, Model, TrainState
+
+# Preprocessing everything at once to initialise the model stops paying beyond this many entries.
+_INIT_ENTRIES = 2**26
+
+
+class FitResult(NamedTuple):
+    """What training leaves.
+
+    Attributes:
+        state: the final training state; ``state.params`` are the parameters.
+        history: one array over epochs for each of ``epoch``, ``objective``, ``log_likelihood``, ``kl``, ``seconds``, with validation
+            data ``validation_elbo`` and ``validation_standard_error`` (between examples), and with ``nonfinite="skip"`` ``skipped``.
+        interrupted: whether Ctrl-C ended it early; the state is then that of the last whole epoch.
+    """
+
+    state: TrainState
+    history: dict[str, np.ndarray]
+    interrupted: bool = False
+
+
+def fit(
+    key: Key,
+    model: Model,
+    data: Any,
+    *,
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    num_epochs: int,
+    batch_size: int,
+    validation: Any = None,
+    validation_samples: int = 1,
+    preprocess: Preprocess | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    nonfinite: str = "stop",
+    state: TrainState | None = None,
+    progress: bool | None = None,
+) -> FitResult:
+    """Trains a model for a number of epochs, each one compiled scan.
+
+    Args:
+        key: typed key.
+        model: the model.
+        data: a `Batch` or an array ``[n, *event]``; moved to the device once, in its own type.
+        estimator: built from the same model.
+        optimizer: an Optax gradient transformation, schedules included.
+        num_epochs: passes over the data.
+        batch_size: examples per step.
+        validation: held-out examples, whose ELBO is estimated after every epoch (preprocessed once, with a fixed key).
+        validation_samples: draws per example for it.
+        preprocess: ``(key, Batch) -> Batch`` for each batch.
+        sharding: layout of each batch over devices.
+        nonfinite: ``"stop"`` raises `NonFiniteError`, naming the step and the term that broke and carrying the state before
+            it; ``"skip"`` leaves out such updates (`optax.apply_if_finite`) and counts them.
+        state: a state to continue from, in place of a fresh one; it is not consumed.
+        progress: a bar with rate, ELBO, KL and time left; None shows it on a terminal only.
+
+    Returns:
+        `FitResult`. Ctrl-C returns the last whole epoch, with a warning.
+
+    Raises:
+        TypeError, ValueError: bad arguments or data, before anything is compiled.
+        NonFiniteError: see ``nonfinite``.
+    """
+    checks.key(key)
+    checks.positive_int(num_epochs, "num_epochs")
+    checks.positive_int(batch_size, "batch_size")
+    checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
+    device_data = jax.tree.map(jnp.asarray, checks.batch(data))
+    size = device_data.x.shape[0]
+    if batch_size > size:
+        raise ValueError(f"batch_size={batch_size} is larger than the data, {size} examples; make batches smaller")
+    init_key, look_key, validation_key = jax.random.split(key, 3)
+    if nonfinite == "skip":
+        # The bound on consecutive errors is ours to set: beyond it apply_if_finite would let the NaN through.
+        optimizer = optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 1)
+    if state is None:
+        state = init(init_key, model, estimator, optimizer, _first_look(look_key, device_data, preprocess))
+    if validation is not None:
+        validation = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
+        validation = validation if preprocess is None else preprocess(jax.random.fold_in(validation_key, 0), validation)
+    loop = _Loop(model, estimator, optimizer, device_data, validation, validation_samples, batch_size, preprocess, sharding, nonfinite, validation_key)
+    return loop.run(state, num_epochs, progress)
+
+
+def _first_look(key: Key, data: Batch, preprocess: Preprocess | None) -> Batch:
+    """The data as the model will see them, for initialisation and the checks of their values."""
+    if preprocess is None:
+        return data
+    stride = -(-data.x.size // _INIT_ENTRIES)
+    return preprocess(key, jax.tree.map(lambda leaf: leaf[::stride], data))
+
+
+class _Loop(NamedTuple):
+    model: Model
+    estimator: Estimator
+    optimizer: optax.GradientTransformation
+    data: Batch
+    validation: Batch | None
+    validation_samples: int
+    batch_size: int
+    preprocess: Preprocess | None
+    sharding: Any
+    nonfinite: str
+    validation_key: Key
+
+    def run(self, state: TrainState, num_epochs: int, progress: bool | None) -> FitResult:
+        epoch = make_epoch(self.estimator, self.optimizer, batch_size=self.batch_size, preprocess=self.preprocess, sharding=self.sharding)
+        rows: list[dict[str, float]] = []
+        used = self.data.x.shape[0] // self.batch_size * self.batch_size
+        with Meter(num_epochs, used, progress) as meter:
+            for number in range(1, num_epochs + 1):
+                # Donation eats the state; this copy is what an interrupt or a NaN falls back to.
+                before = jax.tree.map(jnp.copy, state)
+                start = time.perf_counter()
+                try:
+                    state, metrics = epoch(state, self.data)
+                    row = {"epoch": number, **self._means(jax.device_get(metrics), before, state, rows)}
+                    row |= {"seconds": time.perf_counter() - start, **self._validate(state, number)}
+                except KeyboardInterrupt:
+                    warnings.warn(f"interrupted in epoch {number}; returning the state after epoch {number - 1}", stacklevel=3)
+                    return FitResult(before, _columns(rows), True)
+                rows.append(row)
+                meter.update(row)
+        return FitResult(state, _columns(rows))
+
+    def _means(self, metrics: dict[str, np.ndarray], before: TrainState, after: TrainState, rows: list[dict[str, float]]) -> dict[str, float]:
+        ok = np.all([np.isfinite(values) for values in metrics.values()], axis=0)
+        if self.nonfinite == "stop":
+            # A last update that broke shows in no metric: the parameters themselves are asked too.
+            if not (ok.all() and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after.params))):
+                self._stop(before, rows)
+            return {name: float(values.mean()) for name, values in metrics.items()}
+        skipped = int(after.opt_state.total_notfinite) - int(before.opt_state.total_notfinite)
+        if not ok.any():
+            self._stop(before, rows)
+        return {name: float(values[ok].mean()) for name, values in metrics.items()} | {"skipped": skipped}
+
+    def _stop(self, before: TrainState, rows: list[dict[str, float]]) -> None:
+        state, broken = finite.find(self.model, self.estimator, self.optimizer, before, self.data, self.batch_size, self.preprocess)
+        number = int(state.step)
+        raise finite.NonFiniteError(
+            f"training stopped at step {number} (epoch {len(rows) + 1}): {broken}. The state before it is in this error's .state; try a smaller "
+            "learning rate, optax.clip_by_global_norm, or nonfinite='skip'",
+            number,
+            state,
+            _columns(rows),
+        )
+
+    def _validate(self, state: TrainState, number: int) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        key = jax.random.fold_in(self.validation_key, number)
+        result = evaluate.elbo(self.model, state.params, key, self.validation, num_samples=self.validation_samples)
+        summary = evaluate.mean_estimate(result.estimate, jnp.zeros_like(result.estimate))
+        return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
+
+
+def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}

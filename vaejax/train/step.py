@@ -1,0 +1,56 @@
+"""One update, bare and compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from vaejax.train.state import check_parts, effective_optimizer
+from vaejax.types import Array, Estimator, TrainState, as_batch
+
+Metrics = dict[str, Array]
+
+
+def step(estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    """One update of the parameters: pure, not compiled, for use inside ``jit``, ``vmap`` and ``scan``.
+
+    Args:
+        estimator: gives the gradient.
+        optimizer: the one that the state was made with.
+        state: from `init`.
+        batch: a `Batch` or an array ``[*batch, *event]``.
+
+    Returns:
+        The next state and the metrics, scalars.
+    """
+    next_key, estimate_key, refresh_key = jax.random.split(state.key, 3)
+    estimate, estimator_state = estimator.estimate(state.params, state.estimator_state, estimate_key, batch, state.step)
+    updates, opt_state = effective_optimizer(estimator, optimizer).update(estimate.grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if estimator.refresh is not None:
+        params = estimator.refresh(params, refresh_key, as_batch(batch))
+    return TrainState(params, opt_state, estimator_state, next_key, state.step + 1), estimate.metrics
+
+
+def make_train_step(
+    estimator: Estimator, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Compiles `step`: ``step(state, batch) -> (state, metrics)``.
+
+    The state is donated: its buffers are reused, and the state passed in must not be used again.
+
+    Examples:
+        >>> import jax, optax, vaejax
+        >>> model = vaejax.models.vae(x_shape=(4,), latent_size=2, hidden_sizes=(8,))
+        >>> estimator, optimizer = vaejax.estimators.pathwise(model, vaejax.objectives.elbo), optax.adam(1e-3)
+        >>> x = jax.numpy.ones((5, 4))
+        >>> state = vaejax.train.init(jax.random.key(0), model, estimator, optimizer, x)
+        >>> train_step = make_train_step(estimator, optimizer)
+        >>> for _ in range(3):
+        ...     state, metrics = train_step(state, x)
+        >>> sorted(metrics)
+        ['kl', 'log_likelihood', 'objective']
+    """
+    check_parts(estimator, optimizer)
+    return jax.jit(lambda state, batch: step(estimator, optimizer, state, batch), donate_argnums=0)
