@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--nets", choices=NETS, default="iwae")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figures", type=Path, default=None)
@@ -57,7 +57,7 @@ def main() -> None:
         model,
         train,
         estimator=vaejax.estimators.pathwise(model, vaejax.objectives.elbo),
-        optimizer=optax.adam(optax.cosine_decay_schedule(options.learning_rate, steps), eps=1e-4),
+        optimizer=optax.adam(optax.cosine_decay_schedule(options.learning_rate, steps)),
         num_epochs=options.epochs,
         batch_size=options.batch_size,
         preprocess=vaejax.data.dynamic_binarization(levels=255),

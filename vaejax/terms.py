@@ -64,11 +64,12 @@ def log_terms(
     extra = {"context": batch.context, "mask": batch.mask}
     posterior = call(model.posterior, params, observed(batch), key=encoder_key, **extra)
     z, log_posterior = posterior.sample_and_log_prob(seed=sample_key, sample_shape=(num_samples,))
+    _check_posterior(num_samples, log_posterior, batch.x)
     prior = call(model.prior, params, key=prior_key, **extra)
     log_prior = prior.log_prob(z)
     likelihood = call(model.likelihood, params, z, key=decoder_key, **extra)
     log_likelihood = masked_log_prob(likelihood, observed(batch), batch.mask)
-    _check_shapes(num_samples, log_likelihood, log_prior, log_posterior, batch.x)
+    _check_others(log_posterior, {"p(x|z)": log_likelihood, "p(z)": log_prior})
     total, parts = _closed_form_kl(posterior, prior, kl, log_posterior.shape[1:])
     return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior)
 
@@ -84,16 +85,19 @@ def _closed_form_kl(posterior: Any, prior: Any, kl: str, batch_shape: tuple[int,
     return known
 
 
-def _check_shapes(num_samples: int, log_likelihood: Array, log_prior: Array, log_posterior: Array, x: Array) -> None:
-    wanted = log_posterior.shape
-    if len(wanted) < 1 or wanted[0] != num_samples or x.shape[: len(wanted) - 1] != wanted[1:]:
+def _check_posterior(num_samples: int, log_posterior: Array, x: Array) -> None:
+    shape = log_posterior.shape
+    if len(shape) < 1 or shape[0] != num_samples or x.shape[: len(shape) - 1] != shape[1:]:
         raise ValueError(
-            f"log q(z|x) has shape {list(wanted)}, wanted [K, *batch] with K={num_samples} and the leading axes of x {list(x.shape)}; "
+            f"log q(z|x) has shape {list(shape)}, wanted [K, *batch] with K={num_samples} and the leading axes of x {list(x.shape)}; "
             "sum the event axes, e.g. with distrax.Independent"
         )
-    for name, term in {"p(x|z)": log_likelihood, "p(z)": log_prior}.items():
-        if term.shape != wanted:
+
+
+def _check_others(log_posterior: Array, others: dict[str, Array]) -> None:
+    for name, term in others.items():
+        if term.shape != log_posterior.shape:
             raise ValueError(
-                f"log {name} has shape {list(term.shape)}, wanted [K, *batch] = {list(wanted)} as log q(z|x); sum the event axes, "
-                "e.g. with distrax.Independent, and check that the likelihood keeps the leading axes of z"
+                f"log {name} has shape {list(term.shape)}, wanted [K, *batch] = {list(log_posterior.shape)} as log q(z|x); sum the event "
+                "axes, e.g. with distrax.Independent, and check that the likelihood keeps the leading axes of z"
             )

@@ -57,18 +57,16 @@ def _fused(n: float, x: Array, logits: Array) -> Array:
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + pad[-1:])
         logits, group = jnp.pad(logits, pad, constant_values=-1e9), 8
     group = group or size
-    small = jnp.exp(-jnp.abs(logits))
-    factor = 1 + small
-    # What rounding took from 1 + small: without it a softplus below 6e-8 would be lost.
-    rest = small - (factor - 1)
-    linear = x * logits - n * (jnp.maximum(logits, 0) + rest)
-    shape = (*linear.shape[:-1], linear.shape[-1] // group if group else 0, group)
-    factor = jnp.broadcast_to(factor, linear.shape).reshape(shape)
-    zero, one = jnp.zeros((), linear.dtype), jnp.ones((), linear.dtype)
+    excess = jnp.exp(-jnp.abs(logits))
+    linear = x * logits - n * jnp.maximum(logits, 0)
+    shape = (*linear.shape[:-1], linear.shape[-1] // group, group)
+    excess = jnp.broadcast_to(excess, linear.shape).reshape(shape)
+    zero = jnp.zeros((), linear.dtype)
+    # One pass for both sums. Π(1 + e) − 1 is built up without ever adding 1, so that a softplus below epsilon survives.
     product, total = jax.lax.reduce(
-        (factor, linear.reshape(shape)), (one, zero), lambda a, b: (a[0] * b[0], a[1] + b[1]), (len(shape) - 1,)
+        (excess, linear.reshape(shape)), (zero, zero), lambda a, b: (a[0] + b[0] + a[0] * b[0], a[1] + b[1]), (len(shape) - 1,)
     )
-    return jnp.sum(total - n * jnp.log(product), -1)
+    return jnp.sum(total - n * jnp.log1p(product), -1)
 
 
 def _fused_jvp(n: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -116,22 +114,24 @@ class Binomial(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         """Σ log C(n, x) + x·l − n·softplus(l); exact for |l| up to 1e4 and beyond."""
-        value = jnp.asarray(value).astype(jnp.promote_types(self.logits.dtype, jnp.float32))
-        fused = logits_log_prob(value, self.logits, total_count=self.total_count, event_ndims=self.event_ndims)
-        return fused + self._log_coefficient(value)
+        return self._log_prob(value, self.logits, None)
 
     def masked_log_prob(self, value: Array, mask: Array) -> Array:
         """`log_prob` over the entries where ``mask`` is True only."""
+        # A failure that was certain says nothing: masked entries become x = 0 at a logit of nearly −∞.
         logits = jnp.where(mask, self.logits, jnp.asarray(-1e9, self.logits.dtype))
-        return type(self)(self.total_count, logits, self.event_ndims).log_prob(jnp.where(mask, value, 0))
+        return self._log_prob(jnp.where(mask, value, 0), logits, mask)
 
-    def _log_coefficient(self, value: Array) -> Array | float:
+    def _log_prob(self, value: Array, logits: Array, mask: Array | None) -> Array:
+        value = jnp.asarray(value).astype(jnp.promote_types(logits.dtype, jnp.float32))
+        fused = logits_log_prob(value, logits, total_count=self.total_count, event_ndims=self.event_ndims)
         if self.total_count == 1:
-            return 0.0
+            return fused
         n, gammaln = float(self.total_count), jax.scipy.special.gammaln
         entries = gammaln(n + 1) - gammaln(value + 1) - gammaln(n - value + 1)
+        entries = entries if mask is None else jnp.where(mask, entries, 0)
         # Taken on x alone, before it meets the K samples.
-        return jnp.sum(entries, axis=tuple(range(-self.event_ndims, 0)))
+        return fused + jnp.sum(entries, axis=tuple(range(-self.event_ndims, 0)))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         return jax.random.binomial(key, self.total_count, self.probs, (n, *self.logits.shape)).astype(self.logits.dtype)
@@ -162,11 +162,6 @@ class Bernoulli(Binomial):
 
     def __init__(self, logits: Array, event_ndims: int = 1):
         super().__init__(1, logits, event_ndims)
-
-    def masked_log_prob(self, value: Array, mask: Array) -> Array:
-        """`log_prob` over the entries where ``mask`` is True only."""
-        logits = jnp.where(mask, self.logits, jnp.asarray(-1e9, self.logits.dtype))
-        return Bernoulli(logits, self.event_ndims).log_prob(jnp.where(mask, value, 0))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         return jax.random.bernoulli(key, self.probs, (n, *self.logits.shape)).astype(self.logits.dtype)

@@ -20,8 +20,8 @@ from vaejax.types import Array
 
 
 def _laplace(q: Any, u: Array) -> Array:
-    centred = u - 0.5
-    return q.loc - q.scale * jnp.sign(centred) * jnp.log1p(-2 * jnp.abs(centred))
+    # The smaller tail, exactly: 1 − 2|u − ½| would round to zero there.
+    return q.loc - q.scale * jnp.sign(u - 0.5) * jnp.log(2 * jnp.minimum(u, 1 - u))
 
 
 # Families that transform noise: type -> (distribution, uniform noise of the sample's shape) -> sample.

@@ -13,7 +13,7 @@ from vaejax import checks, evaluate
 from vaejax.train import finite
 from vaejax.train.epoch import Preprocess, make_epoch
 from vaejax.train.progress import Meter
-from vaejax.train.state import init
+from vaejax.train.state import check_parts, init
 from vaejax.types import Batch, Estimator, Key, Model, TrainState
 
 # Preprocessing everything at once to initialise the model stops paying beyond this many entries.
@@ -92,6 +92,9 @@ def fit(
         optimizer = optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 1)
     if state is None:
         state = init(init_key, model, estimator, optimizer, _first_look(look_key, device_data, preprocess))
+    else:
+        check_parts(estimator, optimizer)
+        state = jax.tree.map(jnp.copy, state)
     if validation is not None:
         validation = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
         validation = validation if preprocess is None else preprocess(jax.random.fold_in(validation_key, 0), validation)
@@ -122,22 +125,26 @@ class _Loop(NamedTuple):
 
     def run(self, state: TrainState, num_epochs: int, progress: bool | None) -> FitResult:
         epoch = make_epoch(self.estimator, self.optimizer, batch_size=self.batch_size, preprocess=self.preprocess, sharding=self.sharding)
-        rows: list[dict[str, float]] = []
         used = self.data.x.shape[0] // self.batch_size * self.batch_size
+        rows: list[dict[str, float]] = []
+        # The last whole epoch: its state and its number. One assignment, so that Ctrl-C never sees half of it.
+        done = (state, 0)
         with Meter(num_epochs, used, progress) as meter:
-            for number in range(1, num_epochs + 1):
-                # Donation eats the state; this copy is what an interrupt or a NaN falls back to.
-                before = jax.tree.map(jnp.copy, state)
-                start = time.perf_counter()
-                try:
+            try:
+                for number in range(1, num_epochs + 1):
+                    # Donation eats the state; this copy is what an interrupt or a NaN falls back to.
+                    before = jax.tree.map(jnp.copy, state)
+                    done = (before, number - 1)
+                    start = time.perf_counter()
                     state, metrics = epoch(state, self.data)
                     row = {"epoch": number, **self._means(jax.device_get(metrics), before, state, rows)}
                     row |= {"seconds": time.perf_counter() - start, **self._validate(state, number)}
-                except KeyboardInterrupt:
-                    warnings.warn(f"interrupted in epoch {number}; returning the state after epoch {number - 1}", stacklevel=3)
-                    return FitResult(before, _columns(rows), True)
-                rows.append(row)
-                meter.update(row)
+                    rows.append(row)
+                    done = (state, number)
+                    meter.update(row)
+            except KeyboardInterrupt:
+                warnings.warn(f"interrupted; returning the state after epoch {done[1]} of {num_epochs}", stacklevel=3)
+                return FitResult(done[0], _columns(rows[: done[1]]), True)
         return FitResult(state, _columns(rows))
 
     def _means(self, metrics: dict[str, np.ndarray], before: TrainState, after: TrainState, rows: list[dict[str, float]]) -> dict[str, float]:

@@ -1,0 +1,148 @@
+"""Every estimator × objective × model through the same checks."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import vaejax
+from tests.conformance.tables import ESTIMATORS, EVALUATIONS, MODELS, OBJECTIVES
+from tests.helpers import tree_allclose
+from vaejax import Batch, train
+
+TRIPLES = [(e, o, m) for e in ESTIMATORS for o in OBJECTIVES for m in MODELS]
+
+
+def setup(estimator, objective, model, dtype=jnp.float32, **options):
+    built = MODELS[model]()
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 2, 3)), dtype)
+    params = built.init(jax.random.key(0), x)
+    made = ESTIMATORS[estimator](built, OBJECTIVES[objective], num_samples=2, **options)
+    return made, params, made.init(params, jax.random.key(1), x), x
+
+
+@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
+def test_compiled_equals_eager_and_is_traced_once(estimator, objective, model, key):
+    made, params, state, x = setup(estimator, objective, model)
+    eager, _ = made.estimate(params, state, key, x, 3)
+    traces = []
+
+    @jax.jit
+    def f(*arguments):
+        traces.append(1)
+        return made.estimate(*arguments)
+
+    compiled, _ = f(params, state, key, x, 3)
+    tree_allclose(compiled, eager, rtol=1e-4, atol=1e-5)
+    for step, k in enumerate(jax.random.split(key, 3)):
+        f(params, state, k, 1 - x, step)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
+def test_shapes_and_finite_gradients(estimator, objective, model, key):
+    made, params, state, x = setup(estimator, objective, model)
+    estimate, after = made.estimate(params, state, key, x)
+    assert estimate.objective.shape == (6,)
+    assert jax.tree.structure(estimate.grads) == jax.tree.structure(params)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(estimate.grads))
+    assert all(value.shape == () and bool(jnp.isfinite(value)) for value in estimate.metrics.values())
+    np.testing.assert_allclose(estimate.metrics["objective"], estimate.objective.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
+def test_mapped_over_keys_equals_looped(estimator, objective, model, key):
+    made, params, state, x = setup(estimator, objective, model)
+    keys = jax.random.split(key, 3)
+    mapped = jax.vmap(lambda k: made.estimate(params, state, k, x)[0])(keys)
+    for i, k in enumerate(keys):
+        tree_allclose(jax.tree.map(lambda leaf, i=i: leaf[i], mapped), made.estimate(params, state, k, x)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
+@pytest.mark.parametrize("examples", [1, 5])
+def test_masks_and_weights(estimator, objective, model, examples, key):
+    """NaN under the mask changes nothing; a weight of zero removes an example's gradient."""
+    made, params, state, x = setup(estimator, objective, model)
+    x = x[:examples]
+    mask = jnp.ones(x.shape, bool).at[0, 0, 1].set(False)
+    clean, _ = made.estimate(params, state, key, Batch(jnp.where(mask, x, 0.0), mask=mask))
+    dirty, _ = made.estimate(params, state, key, Batch(jnp.where(mask, x, jnp.nan), mask=mask))
+    tree_allclose(clean, dirty, rtol=0, atol=0)
+    none, _ = made.estimate(params, state, key, Batch(x, weight=jnp.zeros(examples)))
+    assert all(bool((g == 0).all()) for g in jax.tree.leaves(none.grads))
+
+
+@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
+def test_float64(estimator, objective, model, key, x64):
+    made, params, state, x = setup(estimator, objective, model, jnp.float64)
+    estimate, _ = made.estimate(params, state, key, x)
+    assert estimate.objective.dtype == jnp.float64
+    assert {g.dtype for g in jax.tree.leaves(estimate.grads)} == {jnp.dtype("float64")}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_estimators_train_in_a_scan(estimator, key):
+    made, _, _, x = setup(estimator, "elbo", "vae")
+    optimizer = optax.adam(1e-2)
+    state = train.init(key, MODELS["vae"](), made, optimizer, x)
+    before = [leaf.dtype for leaf in jax.tree.leaves(state)]
+    state, metrics = train.make_epoch(made, optimizer, batch_size=2)(state, x)
+    assert [leaf.dtype for leaf in jax.tree.leaves(state)] == before
+    assert metrics["objective"].shape == (3,)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_argument_names(estimator):
+    constructor = inspect.signature(ESTIMATORS[estimator]).parameters
+    assert list(constructor)[:2] == ["model", "objective"]
+    assert all(p.kind is p.KEYWORD_ONLY for p in list(constructor.values())[2:])
+    assert {"num_samples", "terms"} <= set(constructor)
+    made, *_ = setup(estimator, "elbo", "vae")
+    assert list(inspect.signature(made.init).parameters) == ["params", "key", "batch"]
+    assert list(inspect.signature(made.estimate).parameters) == ["params", "state", "key", "batch", "step"]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_bad_arguments(estimator, key):
+    model = MODELS["vae"]()
+    for bad, kind in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(kind, match="num_samples"):
+            ESTIMATORS[estimator](model, OBJECTIVES["elbo"], num_samples=bad)
+    with pytest.raises(TypeError, match="objective"):
+        ESTIMATORS[estimator](model, None)
+    with pytest.raises(TypeError, match="vaejax.Model"):
+        ESTIMATORS[estimator](None, OBJECTIVES["elbo"])
+    made, params, state, x = setup(estimator, "elbo", "vae")
+    with pytest.raises(TypeError, match="typed key"):
+        made.init(params, jax.random.PRNGKey(0), x)
+    with pytest.raises(TypeError, match="typed key"):
+        made.estimate(params, state, jax.random.PRNGKey(0), x)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objectives_name_their_arguments(objective):
+    adapted = vaejax.objectives.as_objective(OBJECTIVES[objective])
+    function = OBJECTIVES[objective]
+    parameters = inspect.signature(function).parameters
+    assert list(parameters)[0] == "terms"
+    assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[1:])
+    assert adapted.name
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("model", MODELS)
+def test_evaluations(evaluation, model, key):
+    built = MODELS[model]()
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (5, 2, 3)), jnp.uint8)
+    params = built.init(key, x)
+    evaluate = EVALUATIONS[evaluation]
+    result = evaluate(built, params, key, x)
+    assert all(field.shape == (5,) and bool(jnp.isfinite(field).all()) for field in result)
+    compiled = jax.jit(lambda p, k: evaluate(built, p, k, x))(params, key)
+    tree_allclose(compiled, result, rtol=1e-4, atol=1e-5)
+    assert list(inspect.signature(evaluate).parameters)[:4] == ["model", "params", "key", "batch"]

@@ -1,0 +1,351 @@
+"""Steps, epochs and fits: compiled once, pure, reproducible, and honest when numbers break."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import vaejax
+from tests.helpers import tree_allclose
+from vaejax import train
+from vaejax.train.epoch import plan_epoch
+
+
+def parts(optimizer=None, **options):
+    model = vaejax.models.vae(x_shape=(6,), latent_size=2, hidden_sizes=(8,), **options)
+    return model, vaejax.estimators.pathwise(model, vaejax.objectives.elbo), optimizer or optax.adam(1e-2)
+
+
+def counted(estimator):
+    traces = []
+
+    def estimate(*arguments):
+        traces.append(1)
+        return estimator.estimate(*arguments)
+
+    return estimator._replace(estimate=estimate), traces
+
+
+def test_one_trace_over_a_thousand_steps(key, binary_batch):
+    """Changing data, a scheduled optimiser, an annealed objective: still one trace."""
+    model, estimator, _ = parts()
+    annealed = vaejax.estimators.pathwise(
+        model, lambda terms: vaejax.objectives.elbo(terms), num_samples=2
+    )
+    estimator, traces = counted(annealed)
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1000))
+    state = train.init(key, model, estimator, optimizer, binary_batch)
+    step = train.make_train_step(estimator, optimizer)
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        state, _ = step(state, rng.integers(0, 2, binary_batch.shape).astype(np.float32))
+    assert int(state.step) == 1000
+    assert len(traces) == 1
+
+
+def test_epoch_is_traced_once(key, binary_batch):
+    model, estimator, optimizer = parts()
+    estimator, traces = counted(estimator)
+    state = train.init(key, model, estimator, optimizer, binary_batch)
+    epoch = train.make_epoch(estimator, optimizer, batch_size=4)
+    for _ in range(5):
+        state, _ = epoch(state, binary_batch)
+    assert len(traces) == 1
+
+
+def test_eager_equals_compiled(key, binary_batch):
+    model, estimator, optimizer = parts()
+    eager = compiled = train.init(key, model, estimator, optimizer, binary_batch)
+    step = train.make_train_step(estimator, optimizer)
+    compiled = jax.tree.map(jnp.copy, compiled)
+    for _ in range(3):
+        eager, eager_metrics = train.step(estimator, optimizer, eager, binary_batch)
+        compiled, metrics = step(compiled, binary_batch)
+    tree_allclose(eager, compiled)
+    tree_allclose(eager_metrics, metrics)
+
+
+def test_an_ensemble_of_seeds_equals_separate_runs(key, binary_batch):
+    """vmap over 8 keys, init and epochs, against 8 runs."""
+    model, estimator, optimizer = parts()
+    keys = jax.random.split(key, 8)
+
+    def run(key):
+        state = train.init(key, model, estimator, optimizer, binary_batch)
+        return jax.lax.scan(lambda s, _: train.step(estimator, optimizer, s, binary_batch), state, None, length=20)
+
+    together, metrics = jax.jit(jax.vmap(run))(keys)
+    for i, k in enumerate(keys):
+        alone, alone_metrics = jax.jit(run)(k)
+        tree_allclose(jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, rtol=2e-4, atol=2e-5)
+        tree_allclose(jax.tree.map(lambda leaf, i=i: leaf[i], metrics), alone_metrics, rtol=2e-4, atol=2e-5)
+    assert float(jnp.std(metrics["objective"][:, -1])) > 0
+
+
+def test_an_ensemble_of_seeds_through_the_compiled_epoch(key, binary_batch):
+    model, estimator, optimizer = parts()
+    states = jax.vmap(lambda k: train.init(k, model, estimator, optimizer, binary_batch))(jax.random.split(key, 3))
+    epoch = train.make_epoch(estimator, optimizer, batch_size=4)
+    one = epoch(jax.tree.map(lambda leaf: leaf[1], states), binary_batch)[0]
+    states, metrics = jax.vmap(epoch, in_axes=(0, None))(states, binary_batch)
+    assert metrics["objective"].shape == (3, 3)
+    tree_allclose(jax.tree.map(lambda leaf: leaf[1], states), one, rtol=2e-4, atol=2e-5)
+
+
+def test_float64(key, x64):
+    model, estimator, optimizer = parts()
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (12, 6)), jnp.float64)
+    state = train.init(key, model, estimator, optimizer, x)
+    state, metrics = train.make_train_step(estimator, optimizer)(state, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float64")}
+    assert metrics["objective"].dtype == jnp.float64
+
+
+def test_donation_never_eats_the_callers_arrays(key, binary_batch):
+    """A model whose init hands out arrays that it keeps."""
+    kept = {"w": jnp.ones(6)}
+    model = vaejax.Model(
+        init=lambda key, batch: kept,
+        posterior=lambda params, x: vaejax.dists.diagonal_normal(x * params["w"], jnp.ones_like(x)),
+        prior=lambda params: vaejax.dists.standard_normal(6),
+        likelihood=lambda params, z: vaejax.dists.Bernoulli(z),
+    )
+    estimator, optimizer = vaejax.estimators.pathwise(model, vaejax.objectives.elbo), optax.adam(1e-2)
+    state = train.init(key, model, estimator, optimizer, binary_batch)
+    train.make_train_step(estimator, optimizer)(state, binary_batch)
+    np.testing.assert_array_equal(kept["w"], 1.0)
+    assert bool(jnp.isfinite(binary_batch).all())
+
+
+def test_frozen_leaves_stay(key, binary_batch):
+    model, _, optimizer = parts(optax.adamw(1e-2, weight_decay=0.1))
+    frozen = model._replace(trainable=lambda params: {name: jax.tree.map(lambda _: name != "decoder", tree) for name, tree in params.items()})
+    estimator = vaejax.estimators.pathwise(frozen, vaejax.objectives.elbo)
+    state = train.init(key, frozen, estimator, optimizer, binary_batch)
+    after, _ = train.make_train_step(estimator, optimizer)(jax.tree.map(jnp.copy, state), binary_batch)
+    tree_allclose(after.params["decoder"], state.params["decoder"], rtol=0, atol=0)
+    assert not np.allclose(after.params["encoder"]["out"]["kernel"], state.params["encoder"]["out"]["kernel"])
+
+
+def test_refresh_runs_after_each_update(key, binary_batch):
+    model, _, optimizer = parts()
+    model = model._replace(refresh=lambda params, key, batch: {**params, "output_bias": batch.x.mean(0)})
+    estimator = vaejax.estimators.pathwise(model, vaejax.objectives.elbo)
+    state = train.init(key, model, estimator, optimizer, binary_batch)
+    state, _ = train.make_train_step(estimator, optimizer)(state, binary_batch)
+    np.testing.assert_allclose(state.params["output_bias"], binary_batch.mean(0))
+
+
+def test_weights_scale_the_loss(key, binary_batch):
+    """(Σ w_i L_i)/B: doubling an example's weight counts it twice over the same B."""
+    model, estimator, _ = parts()
+    params = model.init(key, None)
+    weight = jnp.arange(12.0)
+    weighted, _ = estimator.estimate(params, (), key, vaejax.Batch(binary_batch, weight=weight))
+    plain, _ = estimator.estimate(params, (), key, binary_batch)
+    np.testing.assert_allclose(weighted.objective, plain.objective, rtol=1e-6)
+    np.testing.assert_allclose(weighted.metrics["objective"], (weight * plain.objective).mean(), rtol=1e-5)
+    doubled, _ = estimator.estimate(params, (), key, vaejax.Batch(binary_batch, weight=jnp.full(12, 2.0)))
+    tree_allclose(doubled.grads, jax.tree.map(lambda g: 2 * g, plain.grads), rtol=1e-5, atol=1e-6)
+
+
+def test_an_upper_bound_is_minimised(key, binary_batch):
+    model, _, _ = parts()
+    params = model.init(key, None)
+
+    @vaejax.objectives.objective(maximize=False)
+    def upper(terms, *, step=0):
+        return vaejax.objectives.elbo(terms)
+
+    up, down = (vaejax.estimators.pathwise(model, f).estimate(params, (), key, binary_batch)[0].grads for f in (vaejax.objectives.elbo, upper))
+    tree_allclose(up, jax.tree.map(jnp.negative, down), rtol=1e-6)
+
+
+def test_epoch_visits_every_row_once_and_drops_the_remainder(key):
+    plan = plan_epoch(key, 11, 3)
+    rows = np.asarray(plan.order).ravel()
+    assert plan.order.shape == (3, 3)
+    assert len(set(rows)) == 9
+    assert set(rows) <= set(range(11))
+    assert not np.array_equal(rows, np.asarray(plan_epoch(plan.next_key, 11, 3).order).ravel())
+
+
+def test_epoch_is_a_scan_of_steps_over_preprocessed_batches(key):
+    """uint8 data reach preprocess as uint8; the epoch equals its steps done one by one."""
+    data = np.random.default_rng(0).integers(0, 256, (10, 6)).astype(np.uint8)
+    seen = []
+
+    def preprocess(key, batch):
+        seen.append(batch.x.dtype)
+        return vaejax.data.dynamic_binarization(levels=255)(key, batch)
+
+    model, estimator, optimizer = parts()
+    state = train.init(key, model, estimator, optimizer, jnp.zeros((1, 6)))
+    plan, by_hand = plan_epoch(state.key, 10, 4), state._replace(key=plan_epoch(state.key, 10, 4).next_key)
+    for i in range(2):
+        batch = preprocess(jax.random.fold_in(plan.preprocess_key, i), vaejax.Batch(jnp.asarray(data)[plan.order[i]]))
+        by_hand, _ = train.step(estimator, optimizer, by_hand, batch)
+    scanned, metrics = train.make_epoch(estimator, optimizer, batch_size=4, preprocess=preprocess)(state, data)
+    assert metrics["objective"].shape == (2,)
+    assert set(seen) == {jnp.dtype("uint8")}
+    tree_allclose(scanned, by_hand)
+
+
+def test_batches_keep_their_companions(key):
+    """Context, mask and weight travel with their rows."""
+    x = jnp.arange(12.0)[:, None] * jnp.ones((12, 6))
+    data = vaejax.Batch(x, context={"id": jnp.arange(12)}, mask=x > 3, weight=jnp.arange(12.0))
+    seen = {}
+
+    def preprocess(key, batch):
+        seen["ok"] = batch
+        return vaejax.Batch((batch.x > 5).astype(jnp.float32))
+
+    from vaejax.train.epoch import take_batch
+
+    batch = take_batch(data, plan_epoch(key, 12, 4), 1, None)
+    np.testing.assert_array_equal(batch.context["id"], batch.x[:, 0])
+    np.testing.assert_array_equal(batch.weight, batch.x[:, 0])
+    np.testing.assert_array_equal(batch.mask, batch.x > 3)
+
+
+def test_sharded_epoch_equals_the_unsharded_one():
+    """Two CPU devices, in a process of their own: the flag must be set before JAX starts."""
+    program = """
+        import jax, jax.numpy as jnp, numpy as np, optax, vaejax
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+        assert len(jax.devices()) == 2
+        model = vaejax.models.vae(x_shape=(6,), latent_size=2, hidden_sizes=(8,))
+        estimator, optimizer = vaejax.estimators.pathwise(model, vaejax.objectives.elbo), optax.adam(1e-2)
+        x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (16, 6)), jnp.float32)
+        sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
+        params = []
+        for layout in (None, sharding):
+            state = vaejax.train.init(jax.random.key(0), model, estimator, optimizer, x)
+            state, _ = vaejax.train.make_epoch(estimator, optimizer, batch_size=8, sharding=layout)(state, x)
+            params.append(state.params)
+        for a, b in zip(*map(jax.tree.leaves, params)):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    """
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, env=environment)
+
+
+def test_fit_learns_and_keeps_a_history(key):
+    digits = vaejax.data.load("digits")
+    model = vaejax.models.vae(x_shape=(8, 8), latent_size=4, hidden_sizes=(64,), likelihood=vaejax.dists.likelihoods.binomial(16))
+    estimator = vaejax.estimators.pathwise(model, vaejax.objectives.elbo)
+    options = {"estimator": estimator, "optimizer": optax.adam(3e-3), "batch_size": 50}
+    result = train.fit(key, model, digits.train, num_epochs=8, validation=digits.validation, **options)
+    assert set(result.history) == {"epoch", "objective", "log_likelihood", "kl", "seconds", "validation_elbo", "validation_standard_error"}
+    assert all(len(column) == 8 for column in result.history.values())
+    gain = result.history["validation_elbo"][-1] - result.history["validation_elbo"][0]
+    assert gain > 5 * result.history["validation_standard_error"].max()
+    again = train.fit(key, model, digits.train, num_epochs=8, **options)
+    tree_allclose(again.state.params, result.state.params, rtol=0, atol=0)
+
+
+def test_fit_continues_from_a_state_without_consuming_it(key, binary_batch):
+    model, estimator, optimizer = parts()
+    options = {"estimator": estimator, "optimizer": optimizer, "batch_size": 4}
+    half = train.fit(key, model, binary_batch, num_epochs=2, **options)
+    whole = train.fit(key, model, binary_batch, num_epochs=4, **options)
+    for _ in range(2):
+        rest = train.fit(key, model, binary_batch, num_epochs=2, state=half.state, **options)
+        tree_allclose(rest.state.params, whole.state.params)
+
+
+def exploding(model, at):
+    """An objective that turns infinite at a step."""
+
+    @vaejax.objectives.objective()
+    def objective(terms, *, step=0):
+        value = vaejax.objectives.elbo(terms)
+        return jnp.where(step == at, jnp.inf, 1.0) * value
+
+    return vaejax.estimators.pathwise(model, objective)
+
+
+def test_non_finite_values_stop_with_step_term_and_state(key, binary_batch):
+    model, _, optimizer = parts()
+    with pytest.raises(train.NonFiniteError, match=r"step 7 \(epoch 3\): the objective is") as caught:
+        train.fit(key, model, binary_batch, estimator=exploding(model, 7), optimizer=optimizer, num_epochs=5, batch_size=4)
+    error = caught.value
+    assert error.step == 7
+    assert len(error.history["epoch"]) == 2
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(error.state.params))
+
+
+def test_the_term_that_broke_is_named(key, binary_batch):
+    model, estimator, _ = parts(optax.sgd(1e12))
+    with pytest.raises(train.NonFiniteError, match=r"(log_posterior|log_likelihood|log_prior|kl|gradient|update)"):
+        train.fit(key, model, binary_batch, estimator=estimator, optimizer=optax.sgd(1e12), num_epochs=5, batch_size=4)
+
+
+def test_a_broken_last_update_is_noticed(key, binary_batch):
+    """No metric shows it: the parameters are asked."""
+    model, estimator, _ = parts()
+    broken = optax.GradientTransformation(lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda x: x * jnp.nan, g), s))
+    with pytest.raises(train.NonFiniteError, match=r"step 0 \(epoch 1\): the update of params\['decoder'\]"):
+        train.fit(key, model, binary_batch, estimator=estimator, optimizer=broken, num_epochs=1, batch_size=12)
+
+
+def test_non_finite_updates_can_be_skipped_and_counted(key, binary_batch):
+    model, _, optimizer = parts()
+    options = {"optimizer": optimizer, "num_epochs": 3, "batch_size": 4, "nonfinite": "skip"}
+    result = train.fit(key, model, binary_batch, estimator=exploding(model, 4), **options)
+    np.testing.assert_array_equal(result.history["skipped"], [0, 1, 0])
+    assert np.isfinite(result.history["objective"]).all()
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.params))
+
+
+def test_ctrl_c_returns_the_last_whole_epoch(key, binary_batch):
+    model, estimator, optimizer = parts()
+    timer = threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.warns(UserWarning, match="interrupted; returning the state after epoch"):
+            result = train.fit(key, model, binary_batch, estimator=estimator, optimizer=optimizer, num_epochs=10**7, batch_size=4)
+    finally:
+        timer.cancel()
+    epochs = len(result.history["epoch"])
+    assert result.interrupted
+    assert int(result.state.step) == 3 * epochs > 0
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.params))
+
+
+def test_progress_is_silent_in_a_pipe_and_shown_on_request(key, binary_batch, capfd):
+    model, estimator, optimizer = parts()
+    options = {"estimator": estimator, "optimizer": optimizer, "num_epochs": 2, "batch_size": 4}
+    train.fit(key, model, binary_batch, **options)
+    assert capfd.readouterr() == ("", "")
+    train.fit(key, model, binary_batch, progress=True, **options)
+    shown = capfd.readouterr().err
+    assert "2/2" in shown
+    assert "kl=" in shown
+
+
+def test_parameters_on_disk(tmp_path, key):
+    model, _, _ = parts(likelihood="normal")
+    params = model.init(key, None)
+    path = train.save_params(tmp_path / "params", params)
+    tree_allclose(train.load_params(path, model.init(jax.random.key(1), None)), params, rtol=0, atol=0)
+    with pytest.raises(FileExistsError, match="choose another"):
+        train.save_params(path, params)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        train.load_params(tmp_path / "nothing", params)
+    with pytest.raises(ValueError, match="do not belong to the checkpoint"):
+        train.load_params(path, vaejax.models.vae(x_shape=(7,), latent_size=2, hidden_sizes=(8,), likelihood="normal").init(key, None))
+    for file in path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ValueError, match="may be damaged"):
+        train.load_params(path, params)
