@@ -58,6 +58,8 @@ def make(optimizer: optax.GradientTransformation, batch_size: int) -> tuple[Any,
         key, shuffle_key = jax.random.split(key)
         num_batches = data.shape[0] // batch_size
         order = jax.random.permutation(shuffle_key, data.shape[0])[: num_batches * batch_size]
-        return jax.lax.scan(lambda c, rows: step(c, data[rows]), (params, opt_state, key), order.reshape(num_batches, batch_size))
+        return jax.lax.scan(
+            lambda c, rows: step(c, data[rows]), (params, opt_state, key), order.reshape(num_batches, batch_size)
+        )
 
     return jax.jit(step, donate_argnums=0), jax.jit(epoch, donate_argnums=0)

@@ -66,15 +66,23 @@ def main() -> None:
     test_key, elbo_key, evidence_key = jax.random.split(jax.random.key(options.seed + 1), 3)
     binary = jax.jit(functools.partial(vaejax.data.binarize, levels=255))(test_key, jnp.asarray(test))
     bound = vaejax.evaluate.elbo(model, result.state.params, elbo_key, binary, num_samples=10)
-    evidence = vaejax.evaluate.log_marginal(model, result.state.params, evidence_key, binary, num_samples=options.samples)
-    print("device", jax.devices()[0].device_kind, "jax", jax.__version__, "nets", options.nets, "epochs", options.epochs)
+    evidence = vaejax.evaluate.log_marginal(
+        model, result.state.params, evidence_key, binary, num_samples=options.samples
+    )
+    print(
+        "device", jax.devices()[0].device_kind, "jax", jax.__version__, "nets", options.nets, "epochs", options.epochs
+    )
     print("train objective, first and last epoch:", result.history["objective"][[0, -1]])
     print("test ELBO           ", vaejax.evaluate.mean_estimate(bound.estimate, bound.standard_error))
     print("test log-likelihood ", vaejax.evaluate.mean_estimate(evidence.estimate, evidence.standard_error))
     print(f"effective samples, median {np.median(evidence.effective_sample_size):.1f} of {options.samples}")
-    print(f"seconds: training {trained - began:.1f}, evaluation {time.perf_counter() - trained:.1f}, all {time.perf_counter() - began:.1f}")
+    print(
+        f"seconds: training {trained - began:.1f}, evaluation {time.perf_counter() - trained:.1f}, all {time.perf_counter() - began:.1f}"
+    )
     if options.figures is not None:
-        images = vaejax.plots.reconstructions(model, result.state.params, jax.random.key(2), binary[:10], image_shape=(28, 28))
+        images = vaejax.plots.reconstructions(
+            model, result.state.params, jax.random.key(2), binary[:10], image_shape=(28, 28)
+        )
         samples = vaejax.plots.prior_samples(model, result.state.params, jax.random.key(3), image_shape=(28, 28))
         options.figures.mkdir(parents=True, exist_ok=True)
         images.savefig(options.figures / f"{options.nets}_reconstructions.png")

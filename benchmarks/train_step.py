@@ -106,7 +106,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
-    results: dict[str, Any] = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "repeats": options.repeats}
+    results: dict[str, Any] = {
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "repeats": options.repeats,
+    }
     print(f"device {results['device']}, jax {jax.__version__}, medians of {options.repeats} interleaved repeats")
     for name, (sizes, batch, steps) in WORK.items():
         times = measure(contestants(sizes, batch, steps), options.repeats)

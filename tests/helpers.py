@@ -46,7 +46,9 @@ class LinearGaussian(NamedTuple):
 
     def exact_elbo(self, x, loc, scale):
         """For q(z|x) = N(loc, diag(scale²))."""
-        residual = jnp.sum((x - self.bias - loc @ self.weight.T) ** 2, -1) + jnp.sum((scale**2) @ (self.weight**2).T, -1)
+        residual = jnp.sum((x - self.bias - loc @ self.weight.T) ** 2, -1) + jnp.sum(
+            (scale**2) @ (self.weight**2).T, -1
+        )
         log_likelihood = -0.5 * residual / self.noise**2 - 0.5 * x.shape[-1] * jnp.log(2 * jnp.pi * self.noise**2)
         kl = 0.5 * jnp.sum(loc**2 + scale**2 - 1 - 2 * jnp.log(scale), -1)
         return log_likelihood - kl
@@ -58,10 +60,16 @@ class LinearGaussian(NamedTuple):
             if exact:
                 mean = self.posterior_mean(x)
                 return MultivariateNormal(mean, jnp.broadcast_to(self.posterior_tril, (*mean.shape, mean.shape[-1])))
-            return diagonal_normal(x @ params["loc"], log_scale=jnp.broadcast_to(params["log_scale"], (*x.shape[:-1], self.weight.shape[1])))
+            return diagonal_normal(
+                x @ params["loc"],
+                log_scale=jnp.broadcast_to(params["log_scale"], (*x.shape[:-1], self.weight.shape[1])),
+            )
 
         return vaejax.Model(
-            init=lambda key, batch: {"loc": 0.1 * jax.random.normal(key, self.weight.shape), "log_scale": jnp.zeros(self.weight.shape[1])},
+            init=lambda key, batch: {
+                "loc": 0.1 * jax.random.normal(key, self.weight.shape),
+                "log_scale": jnp.zeros(self.weight.shape[1]),
+            },
             posterior=posterior,
             prior=lambda params: standard_normal(self.weight.shape[1]),
             likelihood=lambda params, z: diagonal_normal(z @ self.weight.T + self.bias, jnp.asarray(self.noise)),
@@ -70,7 +78,9 @@ class LinearGaussian(NamedTuple):
 
 def linear_gaussian(seed=0, size=5, latents=2, noise=0.7):
     keys = jax.random.split(jax.random.key(seed))
-    return LinearGaussian(0.8 * jax.random.normal(keys[0], (size, latents)), 0.3 * jax.random.normal(keys[1], (size,)), noise)
+    return LinearGaussian(
+        0.8 * jax.random.normal(keys[0], (size, latents)), 0.3 * jax.random.normal(keys[1], (size,)), noise
+    )
 
 
 def tree_allclose(a, b, *, rtol=1e-5, atol=1e-6):
@@ -80,4 +90,6 @@ def tree_allclose(a, b, *, rtol=1e-5, atol=1e-6):
     for (path, left), right in zip(paths, others):
         if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
             left, right = jax.random.key_data(left), jax.random.key_data(right)
-        np.testing.assert_allclose(np.asarray(left), np.asarray(right), rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(
+            np.asarray(left), np.asarray(right), rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path)
+        )

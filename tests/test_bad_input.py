@@ -18,7 +18,10 @@ KEY = jax.random.key(0)
 MODEL = models.vae(x_shape=6, latent_size=2, hidden_sizes=(4,))
 ESTIMATOR = estimators.pathwise(MODEL, objectives.elbo)
 OPTIONS = {"estimator": ESTIMATOR, "optimizer": optax.adam(1e-3), "num_epochs": 1, "batch_size": 4}
-DISCRETE = MODEL._replace(posterior=lambda params, x: Bernoulli(jnp.zeros((*x.shape[:-1], 2))), prior=lambda params: distrax.Independent(distrax.Bernoulli(jnp.zeros(2)), 1))
+DISCRETE = MODEL._replace(
+    posterior=lambda params, x: Bernoulli(jnp.zeros((*x.shape[:-1], 2))),
+    prior=lambda params: distrax.Independent(distrax.Bernoulli(jnp.zeros(2)), 1),
+)
 
 
 def fit(x=X, key=KEY, model=MODEL, **changes):
@@ -32,7 +35,11 @@ def holding(value):
 
 
 CASES = {
-    "NaN": (lambda: fit(holding(np.nan)), ValueError, r"data.x holds 1 NaN or infinite values, the first at index \(2, 3\)"),
+    "NaN": (
+        lambda: fit(holding(np.nan)),
+        ValueError,
+        r"data.x holds 1 NaN or infinite values, the first at index \(2, 3\)",
+    ),
     "infinity": (lambda: fit(holding(np.inf)), ValueError, "NaN or infinite"),
     "outside the Bernoulli's support": (lambda: fit(holding(0.5)), ValueError, "only 0 and 1"),
     "wrong event shape": (lambda: fit(np.ones((8, 5), np.float32)), ValueError, r"\[\*batch, 6\], got \[8, 5\]"),
@@ -45,11 +52,27 @@ CASES = {
     "a list": (lambda: fit(X.tolist()), TypeError, "got list.*jax.numpy.asarray"),
     "None": (lambda: fit(None), TypeError, "got NoneType"),
     "mask of floats": (lambda: fit(Batch(X, mask=X)), TypeError, "mask must be bool"),
-    "mask of another shape": (lambda: fit(Batch(X, mask=np.ones(8, bool))), ValueError, "mask must have the shape of x"),
+    "mask of another shape": (
+        lambda: fit(Batch(X, mask=np.ones(8, bool))),
+        ValueError,
+        "mask must have the shape of x",
+    ),
     "negative weight": (lambda: fit(Batch(X, weight=np.full(8, -1.0))), ValueError, "weight must not be negative"),
-    "weight of another length": (lambda: fit(Batch(X, weight=np.ones(7))), ValueError, "weight must have the batch shape"),
-    "context of another length": (lambda: fit(Batch(X, context=np.ones((7, 2)))), ValueError, "leading with the 8 examples"),
-    "batch larger than data": (lambda: fit(batch_size=9), ValueError, "batch_size=9 is larger than the data, 8 examples"),
+    "weight of another length": (
+        lambda: fit(Batch(X, weight=np.ones(7))),
+        ValueError,
+        "weight must have the batch shape",
+    ),
+    "context of another length": (
+        lambda: fit(Batch(X, context=np.ones((7, 2)))),
+        ValueError,
+        "leading with the 8 examples",
+    ),
+    "batch larger than data": (
+        lambda: fit(batch_size=9),
+        ValueError,
+        "batch_size=9 is larger than the data, 8 examples",
+    ),
     "batch of none": (lambda: fit(batch_size=0), ValueError, "batch_size must be at least 1"),
     "batch size no integer": (lambda: fit(batch_size=2.5), TypeError, "batch_size must be an integer"),
     "no epochs": (lambda: fit(num_epochs=0), ValueError, "num_epochs must be at least 1"),
@@ -57,11 +80,29 @@ CASES = {
     "seed for a key": (lambda: fit(key=0), TypeError, "typed key, got int"),
     "keys for a key": (lambda: fit(key=jax.random.split(KEY)), ValueError, "jax.vmap to map over keys"),
     "no optimiser": (lambda: fit(optimizer="adam"), TypeError, "optax.adam"),
-    "no estimator": (lambda: fit(estimator=objectives.elbo), TypeError, r"estimators.pathwise\(model, objective\), got function"),
+    "no estimator": (
+        lambda: fit(estimator=objectives.elbo),
+        TypeError,
+        r"estimators.pathwise\(model, objective\), got function",
+    ),
     "unknown policy": (lambda: fit(nonfinite="ignore"), ValueError, "unknown nonfinite 'ignore'"),
+    "validation outside the support": (lambda: fit(validation=holding(0.5)), ValueError, "only 0 and 1"),
+    "evaluation outside the support": (
+        lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, holding(0.5), num_samples=3),
+        ValueError,
+        "only 0 and 1",
+    ),
     "validation with NaN": (lambda: fit(validation=holding(np.nan)), ValueError, "validation.x holds 1 NaN"),
-    "K of none": (lambda: estimators.pathwise(MODEL, objectives.elbo, num_samples=0), ValueError, "num_samples must be at least 1, got 0"),
-    "K as a bool": (lambda: estimators.pathwise(MODEL, objectives.elbo, num_samples=True), TypeError, "must be an integer"),
+    "K of none": (
+        lambda: estimators.pathwise(MODEL, objectives.elbo, num_samples=0),
+        ValueError,
+        "num_samples must be at least 1, got 0",
+    ),
+    "K as a bool": (
+        lambda: estimators.pathwise(MODEL, objectives.elbo, num_samples=True),
+        TypeError,
+        "must be an integer",
+    ),
     "no objective": (lambda: estimators.pathwise(MODEL, 3.0), TypeError, "objective must be a function of log-terms"),
     "no model": (lambda: estimators.pathwise(lambda x: x, objectives.elbo), TypeError, "model must be a vaejax.Model"),
     "objective that averages the batch": (
@@ -69,30 +110,66 @@ CASES = {
         ValueError,
         r"objective <lambda> has shape \[\], wanted one value per example",
     ),
-    "negative beta": (lambda: fit(estimator=estimators.pathwise(MODEL, functools.partial(objectives.elbo, beta=-1))), ValueError, "beta must be"),
+    "negative beta": (
+        lambda: fit(estimator=estimators.pathwise(MODEL, functools.partial(objectives.elbo, beta=-1))),
+        ValueError,
+        "beta must be",
+    ),
     "discrete posterior": (
         lambda: train.init(KEY, DISCRETE, estimators.pathwise(DISCRETE, objectives.elbo), optax.adam(1e-3), X),
         TypeError,
         "posterior is Bernoulli, whose draws are not differentiable",
     ),
-    "samples of none": (lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, X, num_samples=0), ValueError, "num_samples must be"),
-    "chunk of none": (lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, X, num_samples=3, chunk_size=0), ValueError, "chunk_size must be"),
-    "NaN in evaluation": (lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, holding(np.nan), num_samples=3), ValueError, "NaN"),
-    "raw key in evaluation": (lambda: evaluate.elbo(MODEL, MODEL.init(KEY), jax.random.PRNGKey(0), X), TypeError, "typed key"),
+    "samples of none": (
+        lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, X, num_samples=0),
+        ValueError,
+        "num_samples must be",
+    ),
+    "chunk of none": (
+        lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, X, num_samples=3, chunk_size=0),
+        ValueError,
+        "chunk_size must be",
+    ),
+    "NaN in evaluation": (
+        lambda: evaluate.log_marginal(MODEL, MODEL.init(KEY), KEY, holding(np.nan), num_samples=3),
+        ValueError,
+        "NaN",
+    ),
+    "raw key in evaluation": (
+        lambda: evaluate.elbo(MODEL, MODEL.init(KEY), jax.random.PRNGKey(0), X),
+        TypeError,
+        "typed key",
+    ),
     "unknown dataset": (lambda: data.load("digit"), ValueError, "unknown dataset 'digit'; did you mean 'digits'"),
     "directory for the digits": (lambda: data.load("digits", "/tmp"), ValueError, "leave directory out"),
     "integers without levels": (lambda: data.binarize(KEY, np.zeros((2, 3), np.uint8)), ValueError, "need levels="),
     "floats with levels": (lambda: data.binarize(KEY, X, levels=255), ValueError, "for integer images"),
-    "levels too many": (lambda: data.binarize(KEY, np.zeros((2, 3), np.int32), levels=256), ValueError, "between 1 and 255"),
+    "levels too many": (
+        lambda: data.binarize(KEY, np.zeros((2, 3), np.int32), levels=256),
+        ValueError,
+        "between 1 and 255",
+    ),
     "floats above 1": (lambda: data.binarize(KEY, 2 * X), ValueError, r"values in \[0, 1\]"),
-    "integers above the levels": (lambda: data.binarize(KEY, np.full((2, 3), 17, np.uint8), levels=16), ValueError, "values from 0 to 16"),
-    "latents of the wrong size": (lambda: MODEL.likelihood(MODEL.init(KEY), jnp.zeros((1, 3))), ValueError, r"z must have shape \[\*batch, 2\]"),
+    "integers above the levels": (
+        lambda: data.binarize(KEY, np.full((2, 3), 17, np.uint8), levels=16),
+        ValueError,
+        "values from 0 to 16",
+    ),
+    "latents of the wrong size": (
+        lambda: MODEL.likelihood(MODEL.init(KEY), jnp.zeros((1, 3))),
+        ValueError,
+        r"z must have shape \[\*batch, 2\]",
+    ),
     "KL without closed form or key": (
         lambda: vaejax.kl_divergence(distrax.Logistic(0.0, 1.0), distrax.Logistic(1.0, 1.0)),
         ValueError,
         r"no closed form is known for KL\(Logistic \|\| Logistic\)",
     ),
-    "KL across event shapes": (lambda: vaejax.kl_divergence(standard_normal(2), standard_normal(3)), ValueError, "must agree"),
+    "KL across event shapes": (
+        lambda: vaejax.kl_divergence(standard_normal(2), standard_normal(3)),
+        ValueError,
+        "must agree",
+    ),
     "unknown name in the package": (lambda: vaejax.iwae, AttributeError, "no attribute 'iwae'"),
 }
 

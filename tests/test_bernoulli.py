@@ -69,10 +69,16 @@ def test_derivatives_of_all_kinds():
     x = jnp.array([1.0, 0.0, 1.0, 0.5, 0.0])
     plain = lambda x, l: jnp.sum(x * l - jax.nn.softplus(l))  # noqa: E731
     for argument in (0, 1):
-        np.testing.assert_allclose(jax.grad(logits_log_prob, argument)(x, logits), jax.grad(plain, argument)(x, logits), rtol=1e-6)
+        np.testing.assert_allclose(
+            jax.grad(logits_log_prob, argument)(x, logits), jax.grad(plain, argument)(x, logits), rtol=1e-6
+        )
     tangents = (jnp.arange(5.0), jnp.ones(5))
-    np.testing.assert_allclose(jax.jvp(logits_log_prob, (x, logits), tangents)[1], jax.jvp(plain, (x, logits), tangents)[1], rtol=1e-6)
-    np.testing.assert_allclose(jax.hessian(logits_log_prob, (0, 1))(x, logits), jax.hessian(plain, (0, 1))(x, logits), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jvp(logits_log_prob, (x, logits), tangents)[1], jax.jvp(plain, (x, logits), tangents)[1], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        jax.hessian(logits_log_prob, (0, 1))(x, logits), jax.hessian(plain, (0, 1))(x, logits), atol=1e-6
+    )
     hvp = jax.jvp(jax.grad(logits_log_prob, 1), (x, logits), tangents)[1]
     np.testing.assert_allclose(hvp, jax.jvp(jax.grad(plain, 1), (x, logits), tangents)[1], rtol=1e-6)
     third = jax.grad(lambda l: jax.grad(lambda m: jnp.sum(jax.grad(logits_log_prob, 1)(x, m) ** 2))(l).sum())(logits)
@@ -85,7 +91,9 @@ def test_sample_axis_broadcasts_and_maps():
     x = jax.random.bernoulli(jax.random.key(1), 0.5, (4, 2, 5))
     value = logits_log_prob(x, logits, event_ndims=2)
     assert value.shape == (3, 4)
-    looped = jnp.stack([jnp.stack([logits_log_prob(x[i], logits[k, i], event_ndims=2) for i in range(4)]) for k in range(3)])
+    looped = jnp.stack(
+        [jnp.stack([logits_log_prob(x[i], logits[k, i], event_ndims=2) for i in range(4)]) for k in range(3)]
+    )
     np.testing.assert_allclose(value, looped, rtol=1e-6)
     np.testing.assert_allclose(jax.vmap(lambda l: logits_log_prob(x, l, event_ndims=2))(logits), value, rtol=1e-6)
 
@@ -100,7 +108,9 @@ def test_masked_entries_contribute_nothing():
     logits, x, mask = jnp.array([1.0, -2.0, 0.5]), jnp.array([1.0, 0.0, 1.0]), jnp.array([True, False, True])
     kept = np.array([0, 2])
     for family in (Bernoulli(logits), Binomial(3, logits)):
-        value, grad = jax.value_and_grad(lambda l, f=family: (Bernoulli(l) if f.total_count == 1 else Binomial(3, l)).masked_log_prob(x, mask))(logits)
+        value, grad = jax.value_and_grad(
+            lambda l, f=family: (Bernoulli(l) if f.total_count == 1 else Binomial(3, l)).masked_log_prob(x, mask)
+        )(logits)
         small = Bernoulli(logits[kept]) if family.total_count == 1 else Binomial(3, logits[kept])
         np.testing.assert_allclose(value, small.log_prob(x[kept]), rtol=1e-6)
         assert grad[1] == 0
@@ -109,7 +119,9 @@ def test_masked_entries_contribute_nothing():
 def test_moments_and_samples(key):
     p = Bernoulli(jnp.array([-1.0, 2.0]))
     assert_mean(p.sample(seed=key, sample_shape=20_000), p.mean(), cap=0.01)
-    np.testing.assert_allclose(p.entropy(), scipy.stats.bernoulli(scipy.special.expit([-1.0, 2.0])).entropy().sum(), rtol=1e-6)
+    np.testing.assert_allclose(
+        p.entropy(), scipy.stats.bernoulli(scipy.special.expit([-1.0, 2.0])).entropy().sum(), rtol=1e-6
+    )
     n = Binomial(16, jnp.array([-1.0, 2.0]))
     draws = n.sample(seed=key, sample_shape=20_000)
     assert draws.dtype == jnp.float32

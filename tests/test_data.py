@@ -16,7 +16,9 @@ def test_digits_are_scikit_learns_and_split_without_overlap():
     parts = [digits.train, digits.validation, digits.test]
     assert [len(p.x) for p in parts] == [1260, 180, 357]
     together = np.concatenate([p.x for p in parts])
-    np.testing.assert_array_equal(np.unique(together.reshape(-1, 64), axis=0), np.unique(source.images.reshape(-1, 64).astype(np.uint8), axis=0))
+    np.testing.assert_array_equal(
+        np.unique(together.reshape(-1, 64), axis=0), np.unique(source.images.reshape(-1, 64).astype(np.uint8), axis=0)
+    )
     assert together.sum() == source.images.sum()
     np.testing.assert_array_equal(digits.test.x[0], source.images[80])
     assert digits.labels["test"][0] == source.target[80]
@@ -40,7 +42,12 @@ def test_probabilities_of_grey_levels_are_exact(levels, key):
 
 def test_the_shared_rounding_removes_the_bias_of_eight_bits(key):
     """Without it, level 127 of 255 would come up with probability 127/256: 0.0019 off, 39 standard errors here."""
-    mean = np.mean([data.binarize(k, jnp.full((20_000, 784), 127, jnp.uint8), levels=255).mean() for k in jax.random.split(key, 10)])
+    mean = np.mean(
+        [
+            data.binarize(k, jnp.full((20_000, 784), 127, jnp.uint8), levels=255).mean()
+            for k in jax.random.split(key, 10)
+        ]
+    )
     # Pixels of one image share a rounding: the variance is p(1−p)/n plus the covariance bound 2^-18 per image.
     error = np.sqrt(0.25 / (200_000 * 784) + 2.0**-18 / 200_000)
     assert abs(mean - 127 / 255) < 5 * error

@@ -26,8 +26,12 @@ def test_moments_against_their_definitions(x64):
     log_weights = np.random.default_rng(0).normal(size=(50,)) * 2 - 1000
     moments, weights = numerics.weight_moments(jnp.asarray(log_weights)), np.exp(log_weights + 1000)
     np.testing.assert_allclose(numerics.log_mean_weight(moments), np.log(weights.mean()) - 1000, rtol=1e-12)
-    np.testing.assert_allclose(numerics.log_mean_standard_error(moments), weights.std(ddof=1) / weights.mean() / np.sqrt(50), rtol=1e-10)
-    np.testing.assert_allclose(numerics.effective_sample_size(moments), weights.sum() ** 2 / (weights**2).sum(), rtol=1e-10)
+    np.testing.assert_allclose(
+        numerics.log_mean_standard_error(moments), weights.std(ddof=1) / weights.mean() / np.sqrt(50), rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        numerics.effective_sample_size(moments), weights.sum() ** 2 / (weights**2).sum(), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4])
@@ -41,7 +45,9 @@ def test_moments_are_stable_in_float32(shift):
 def test_zero_weights_count():
     log_weights = jnp.array([-jnp.inf, -jnp.inf, 0.0, 0.0])
     for split in (1, 2, 3):
-        moments = numerics.merge_moments(numerics.weight_moments(log_weights[:split]), numerics.weight_moments(log_weights[split:]))
+        moments = numerics.merge_moments(
+            numerics.weight_moments(log_weights[:split]), numerics.weight_moments(log_weights[split:])
+        )
         np.testing.assert_allclose(numerics.log_mean_weight(moments), np.log(0.5), rtol=1e-6)
     assert numerics.log_mean_weight(numerics.weight_moments(log_weights[:2])) == -np.inf
 
@@ -50,11 +56,15 @@ def discrete_model():
     """Three binary latents, so that p(x) is a sum over eight states."""
     weight = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5)), jnp.float32)
     prior_logits = jnp.array([0.3, -0.5, 0.1])
-    return weight, prior_logits, vaejax.Model(
-        init=lambda key, batch: {},
-        posterior=lambda params, x: Bernoulli(0.5 * x @ weight.T),
-        prior=lambda params: Bernoulli(prior_logits),
-        likelihood=lambda params, z: Bernoulli(z @ weight),
+    return (
+        weight,
+        prior_logits,
+        vaejax.Model(
+            init=lambda key, batch: {},
+            posterior=lambda params, x: Bernoulli(0.5 * x @ weight.T),
+            prior=lambda params: Bernoulli(prior_logits),
+            likelihood=lambda params, z: Bernoulli(z @ weight),
+        ),
     )
 
 
@@ -62,7 +72,9 @@ def test_log_marginal_against_enumeration(key):
     weight, prior_logits, model = discrete_model()
     x = jnp.asarray(np.random.default_rng(1).integers(0, 2, (6, 5)), jnp.float32)
     states = jnp.array(list(itertools.product([0.0, 1.0], repeat=3)))
-    exact = jax.nn.logsumexp(Bernoulli(states @ weight).log_prob(x[:, None]) + Bernoulli(prior_logits).log_prob(states), axis=1)
+    exact = jax.nn.logsumexp(
+        Bernoulli(states @ weight).log_prob(x[:, None]) + Bernoulli(prior_logits).log_prob(states), axis=1
+    )
     result = evaluate.log_marginal(model, {}, key, x, num_samples=20_000)
     assert bool((jnp.abs(result.estimate - exact) < 5 * result.standard_error).all())
     assert float(result.standard_error.max()) < 0.02
@@ -100,7 +112,9 @@ def test_memory_does_not_grow_with_the_samples(binary_batch, key):
     model, params = small_model()
 
     def temporaries(num_samples):
-        lowered = importance._compiled.lower(importance._moments_of, model, num_samples, None, params, key, vaejax.Batch(binary_batch))
+        lowered = importance._compiled.lower(
+            importance._moments_of, model, num_samples, None, params, key, vaejax.Batch(binary_batch)
+        )
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(10**6) <= 1.1 * temporaries(10**3)
@@ -114,7 +128,12 @@ def test_memory_does_not_grow_with_the_examples(key):
 
     def temporaries(examples):
         x = vaejax.Batch(jnp.zeros((examples, 784)))
-        return importance._compiled.lower(importance._moments_of, model, 1000, None, params, key, x).compile().memory_analysis().temp_size_in_bytes
+        return (
+            importance._compiled.lower(importance._moments_of, model, 1000, None, params, key, x)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
 
     # What grows is the answer and a copy of the data, a few kB an example; not the samples, 3 MB an example.
     assert temporaries(2000) - temporaries(1000) < 1000 * 784 * 4 * 3
@@ -158,8 +177,12 @@ def test_compiles_once_and_runs_inside_jit(key, binary_batch):
     first = len(traces)
     evaluate.log_marginal(watched, params, key, binary_batch, num_samples=30)
     assert len(traces) == first
-    inside = jax.jit(lambda p, k: evaluate.log_marginal(model, p, k, binary_batch, num_samples=30).estimate)(params, key)
-    np.testing.assert_allclose(inside, evaluate.log_marginal(model, params, key, binary_batch, num_samples=30).estimate, rtol=1e-5)
+    inside = jax.jit(lambda p, k: evaluate.log_marginal(model, p, k, binary_batch, num_samples=30).estimate)(
+        params, key
+    )
+    np.testing.assert_allclose(
+        inside, evaluate.log_marginal(model, params, key, binary_batch, num_samples=30).estimate, rtol=1e-5
+    )
 
 
 def test_the_two_errors_of_a_mean():

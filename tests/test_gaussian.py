@@ -24,7 +24,9 @@ def test_equal_tree_definitions():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("make", [lambda s: diagonal_normal(jnp.zeros(3), s), lambda s: MultivariateNormal(jnp.zeros(3), jnp.diag(s))])
+@pytest.mark.parametrize(
+    "make", [lambda s: diagonal_normal(jnp.zeros(3), s), lambda s: MultivariateNormal(jnp.zeros(3), jnp.diag(s))]
+)
 def test_stopping_its_leaves_stops_the_score(make):
     """The trap of distrax's MultivariateNormalDiag: there this gradient is not zero."""
     grad = jax.grad(lambda s: jax.tree.map(jax.lax.stop_gradient, make(s)).log_prob(jnp.ones(3)))(jnp.ones(3))
@@ -32,7 +34,9 @@ def test_stopping_its_leaves_stops_the_score(make):
 
 
 def test_scan_carry():
-    final, _ = jax.lax.scan(lambda q, _: (diagonal_normal(q.mean() + 1, q.stddev()), None), standard_normal(3), None, length=4)
+    final, _ = jax.lax.scan(
+        lambda q, _: (diagonal_normal(q.mean() + 1, q.stddev()), None), standard_normal(3), None, length=4
+    )
     np.testing.assert_array_equal(final.mean(), 4.0)
 
 

@@ -11,7 +11,18 @@ import scipy.integrate
 
 from tests.helpers import assert_mean
 from vaejax import kl_divergence
-from vaejax.dists import Bernoulli, Binomial, Cauchy, Kumaraswamy, LogNormal, MultivariateNormal, Poisson, closed_form, diagonal_normal, standard_normal
+from vaejax.dists import (
+    Bernoulli,
+    Binomial,
+    Cauchy,
+    Kumaraswamy,
+    LogNormal,
+    MultivariateNormal,
+    Poisson,
+    closed_form,
+    diagonal_normal,
+    standard_normal,
+)
 from vaejax.dists.backend import distrax
 
 TRIL = np.array([[1.0, 0.0], [0.4, 0.7]])
@@ -41,8 +52,14 @@ def pairs():
         "Poisson || Poisson": (Poisson(a(0.8)), Poisson(a(1.3))),
         "Bernoulli || Bernoulli": (Bernoulli(a([0.5, -1.0])), Bernoulli(a([-0.3, 0.2]))),
         "Binomial || Binomial": (Binomial(5, a([0.5, -1.0])), Binomial(5, a([-0.3, 0.2]))),
-        "distrax.Bernoulli || distrax.Bernoulli": (distrax.Bernoulli(0.5, dtype=float), distrax.Bernoulli(-0.3, dtype=float)),
-        "Categorical || Categorical": (distrax.Categorical(a([0.1, 0.5, -1.0])), distrax.Categorical(a([0.0, -0.4, 0.9]))),
+        "distrax.Bernoulli || distrax.Bernoulli": (
+            distrax.Bernoulli(0.5, dtype=float),
+            distrax.Bernoulli(-0.3, dtype=float),
+        ),
+        "Categorical || Categorical": (
+            distrax.Categorical(a([0.1, 0.5, -1.0])),
+            distrax.Categorical(a([0.0, -0.4, 0.9])),
+        ),
         "OneHotCategorical || OneHotCategorical": (
             distrax.OneHotCategorical(a([0.1, 0.5, -1.0]), dtype=float),
             distrax.OneHotCategorical(a([0.0, -0.4, 0.9]), dtype=float),
@@ -51,7 +68,10 @@ def pairs():
             MultivariateNormal(a([0.1, -0.4]), TRIL),
             MultivariateNormal(a([0.5, 0.2]), TRIL.T @ TRIL * np.tri(2) + np.eye(2)),
         ),
-        "Independent Normal || MultivariateNormal": (diagonal_normal(jnp.array([0.1, -0.4]), jnp.array([0.5, 1.3])), MultivariateNormal(a([0.5, 0.2]), TRIL)),
+        "Independent Normal || MultivariateNormal": (
+            diagonal_normal(jnp.array([0.1, -0.4]), jnp.array([0.5, 1.3])),
+            MultivariateNormal(a([0.5, 0.2]), TRIL),
+        ),
         "MultivariateNormal || Independent Normal": (MultivariateNormal(a([0.5, 0.2]), TRIL), standard_normal(2)),
         "Independent || Independent": (
             distrax.Independent(distrax.Laplace(jnp.array([0.1, 0.4]), 0.5), 1),
@@ -72,7 +92,9 @@ NAMES = list(pairs())
 def test_agrees_with_monte_carlo(name, key, x64):
     q, p = pairs()[name]
     exact = kl_divergence(q, p)
-    draws = np.stack([jax.vmap(lambda k: kl_divergence(q, p, key=k, num_samples=1000))(jax.random.split(key, 200))]).reshape(200, -1)
+    draws = np.stack(
+        [jax.vmap(lambda k: kl_divergence(q, p, key=k, num_samples=1000))(jax.random.split(key, 200))]
+    ).reshape(200, -1)
     assert np.ndim(exact) == 0
     assert exact > 0
     assert_mean(draws, np.reshape(exact, -1), cap=0.02 * max(1.0, float(exact)))
@@ -80,7 +102,15 @@ def test_agrees_with_monte_carlo(name, key, x64):
         assert float(kl_divergence(q, q)) == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.split(" || ")[0] in {"Normal", "Laplace", "Logistic", "Gumbel", "Uniform", "LogNormal", "Cauchy", "Kumaraswamy", "Gamma", "Beta"}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in NAMES
+        if n.split(" || ")[0]
+        in {"Normal", "Laplace", "Logistic", "Gumbel", "Uniform", "LogNormal", "Cauchy", "Kumaraswamy", "Gamma", "Beta"}
+    ],
+)
 def test_agrees_with_quadrature(name, x64):
     """E_q[log q − log p] in float64, integrated over the distribution function where q has a map from noise."""
     from vaejax.dists import from_noise
@@ -88,7 +118,9 @@ def test_agrees_with_quadrature(name, x64):
     q, p = pairs()[name]
     if name.startswith(("Gamma", "Beta")):
         upper = 1.0 if name.startswith("Beta") else 60.0
-        value = scipy.integrate.quad(lambda z: float(q.prob(z) * (q.log_prob(z) - p.log_prob(z))), 0, upper, limit=200)[0]
+        value = scipy.integrate.quad(lambda z: float(q.prob(z) * (q.log_prob(z) - p.log_prob(z))), 0, upper, limit=200)[
+            0
+        ]
     else:
 
         def integrand(u):
@@ -169,7 +201,10 @@ def test_infinite_where_the_support_is_left():
 
 
 def test_unknown_pairs_are_named():
-    q, p = distrax.Independent(distrax.Normal(jnp.zeros(2), 1.0), 1), distrax.Independent(distrax.Logistic(jnp.zeros(2), 1.0), 1)
+    q, p = (
+        distrax.Independent(distrax.Normal(jnp.zeros(2), 1.0), 1),
+        distrax.Independent(distrax.Logistic(jnp.zeros(2), 1.0), 1),
+    )
     with pytest.raises(ValueError, match=r"Independent\[Normal\] \|\| Independent\[Logistic\].*key="):
         kl_divergence(q, p)
     with pytest.raises(ValueError, match="give key="):

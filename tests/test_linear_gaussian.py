@@ -89,7 +89,9 @@ def test_elbo_plus_kl_is_the_evidence_in_float32(setting):
 def test_log_marginal_under_the_exact_posterior_has_no_variance(num_samples, chunk_size, key, x64):
     exact = linear_gaussian()
     x = jax.random.normal(jax.random.key(3), (7, 5))
-    result = vaejax.evaluate.log_marginal(exact.model(exact=True), {}, key, x, num_samples=num_samples, chunk_size=chunk_size)
+    result = vaejax.evaluate.log_marginal(
+        exact.model(exact=True), {}, key, x, num_samples=num_samples, chunk_size=chunk_size
+    )
     np.testing.assert_allclose(result.estimate, exact.log_evidence(x), rtol=1e-12)
     if num_samples > 1:
         np.testing.assert_allclose(result.standard_error, 0.0, atol=1e-13)
@@ -110,7 +112,9 @@ def test_standard_errors_of_log_marginal_are_honest(setting, key):
     """Over repeats: the estimates of p(x) are unbiased, and the reported error of log p(x) matches their spread."""
     exact, model, params, x = setting
     params = {"loc": exact.weight * 0.3, "log_scale": jnp.full(2, -0.4)}
-    results = jax.jit(jax.vmap(lambda k: vaejax.evaluate.log_marginal(model, params, k, x, num_samples=400)))(jax.random.split(key, 500))
+    results = jax.jit(jax.vmap(lambda k: vaejax.evaluate.log_marginal(model, params, k, x, num_samples=400)))(
+        jax.random.split(key, 500)
+    )
     assert_mean(jnp.exp(results.estimate - exact.log_evidence(x)), jnp.ones(7), cap=0.02)
     np.testing.assert_allclose(results.standard_error.mean(0), results.estimate.std(0), rtol=0.25)
 

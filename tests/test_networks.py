@@ -45,7 +45,10 @@ def test_params_are_plain_float_dicts_and_init_depends_on_the_key_alone(name):
 
 
 def test_context_is_used(key):
-    for net, x in ((nets.mlp((6,), (8,), (3,), context_size=2), jnp.ones((4, 6))), (nets.conv_encoder((8, 8), (4,), 3, context_size=2), jnp.ones((4, 8, 8)))):
+    for net, x in (
+        (nets.mlp((6,), (8,), (3,), context_size=2), jnp.ones((4, 6))),
+        (nets.conv_encoder((8, 8), (4,), 3, context_size=2), jnp.ones((4, 8, 8))),
+    ):
         params = net.init(key)
         assert not np.allclose(net.apply(params, x, jnp.zeros((4, 2))), net.apply(params, x, jnp.ones((4, 2))))
 
@@ -67,7 +70,9 @@ def test_bfloat16_computes_narrow_and_stores_wide(key):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     out = net.apply(params, jnp.ones((4, 6)))
     assert out.dtype == jnp.bfloat16
-    np.testing.assert_allclose(out.astype(jnp.float32), nets.mlp((6,), (8,), (3,)).apply(params, jnp.ones((4, 6))), atol=0.05)
+    np.testing.assert_allclose(
+        out.astype(jnp.float32), nets.mlp((6,), (8,), (3,)).apply(params, jnp.ones((4, 6))), atol=0.05
+    )
 
 
 def test_float64(key, x64):
@@ -78,7 +83,11 @@ def test_float64(key, x64):
 
 
 def test_any_nnx_module_and_its_random_layers(key):
-    net = nets.from_nnx(lambda rngs: nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)))
+    net = nets.from_nnx(
+        lambda rngs: nnx.Sequential(
+            nnx.Linear(3, 4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+        )
+    )
     params, x = net.init(key), jnp.ones((5, 3))
     tree_allclose(net.apply(params, x), net.apply(params, x))
     assert not np.allclose(net.apply(params, x), net.apply(params, x, key=key))

@@ -43,7 +43,9 @@ def test_penalty_is_subtracted(terms):
 def test_free_bits_per_dimension(terms):
     reconstruction, parts = np.asarray(terms.log_likelihood.mean(0)), np.asarray(terms.kl_parts)
     cost = np.maximum(parts, 0.4).sum(-1)
-    np.testing.assert_allclose(elbo(terms, free_bits=0.4, free_bits_average="per_example"), reconstruction - cost, rtol=1e-5)
+    np.testing.assert_allclose(
+        elbo(terms, free_bits=0.4, free_bits_average="per_example"), reconstruction - cost, rtol=1e-5
+    )
     cost = np.maximum(parts.mean(0), 0.4).sum()
     np.testing.assert_allclose(elbo(terms, free_bits=0.4), reconstruction - cost, rtol=1e-5)
 
@@ -52,7 +54,9 @@ def test_free_bits_per_dimension(terms):
 def test_free_bits_per_group(terms, groups):
     grouped = np.asarray(terms.kl_parts).reshape(4, 2, 3).sum(-1)
     value = elbo(terms, free_bits=1.2, free_bits_groups=groups, free_bits_average="per_example")
-    np.testing.assert_allclose(value, np.asarray(terms.log_likelihood.mean(0)) - np.maximum(grouped, 1.2).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(
+        value, np.asarray(terms.log_likelihood.mean(0)) - np.maximum(grouped, 1.2).sum(-1), rtol=1e-5
+    )
 
 
 def test_free_bits_cost_nothing_below_the_threshold(terms):

@@ -7,7 +7,17 @@ import pytest
 import scipy.stats
 
 from tests.helpers import assert_mean
-from vaejax.dists import Bernoulli, Cauchy, Kumaraswamy, LogNormal, MultivariateNormal, Poisson, diagonal_normal, from_noise, is_reparameterized
+from vaejax.dists import (
+    Bernoulli,
+    Cauchy,
+    Kumaraswamy,
+    LogNormal,
+    MultivariateNormal,
+    Poisson,
+    diagonal_normal,
+    from_noise,
+    is_reparameterized,
+)
 from vaejax.dists.backend import distrax
 
 FAMILIES = {
@@ -46,7 +56,9 @@ def test_samples_follow_the_distribution_and_are_differentiable(name, key):
         return jnp.mean(jnp.tanh(make(a, b).sample(seed=k, sample_shape=100)))
 
     u = (np.arange(200_000) + 0.5) / 200_000
-    quadrature = jax.grad(lambda a, b: jnp.mean(jnp.tanh(from_noise(make(a, b), jnp.asarray(u, jnp.float32)))), (0, 1))(0.7, 1.3)
+    quadrature = jax.grad(lambda a, b: jnp.mean(jnp.tanh(from_noise(make(a, b), jnp.asarray(u, jnp.float32)))), (0, 1))(
+        0.7, 1.3
+    )
     gradients = jax.vmap(jax.grad(statistic, (0, 1)), (None, None, 0))(0.7, 1.3, jax.random.split(key, 1000))
     for drawn, wanted in zip(gradients, quadrature):
         assert_mean(drawn, wanted, cap=0.05, rounding=2e-4)
@@ -60,7 +72,13 @@ def test_samples_stay_finite_at_the_ends_of_the_noise(name):
     assert bool(jnp.isfinite(FAMILIES[name][0](0.7, 1.3).log_prob(z)).all())
 
 
-@pytest.mark.parametrize(("name", "make", "exact"), [("LogNormal", LogNormal, scipy.stats.lognorm(s=0.5, scale=np.exp(0.7))), ("Cauchy", Cauchy, scipy.stats.cauchy(0.7, 0.5))])
+@pytest.mark.parametrize(
+    ("name", "make", "exact"),
+    [
+        ("LogNormal", LogNormal, scipy.stats.lognorm(s=0.5, scale=np.exp(0.7))),
+        ("Cauchy", Cauchy, scipy.stats.cauchy(0.7, 0.5)),
+    ],
+)
 def test_entropies(name, make, exact):
     np.testing.assert_allclose(make(0.7, 0.5).entropy(), exact.entropy(), rtol=1e-5)
 
@@ -74,7 +92,9 @@ def test_kumaraswamy_moments(key):
 
 def test_poisson_is_scipys(key):
     p = Poisson(jnp.log(jnp.array([0.5, 4.0])))
-    np.testing.assert_allclose(p.log_prob(jnp.array([2, 3], jnp.uint8)), scipy.stats.poisson([0.5, 4.0]).logpmf([2, 3]), rtol=1e-5)
+    np.testing.assert_allclose(
+        p.log_prob(jnp.array([2, 3], jnp.uint8)), scipy.stats.poisson([0.5, 4.0]).logpmf([2, 3]), rtol=1e-5
+    )
     assert_mean(p.sample(seed=key, sample_shape=20_000), p.mean(), cap=0.03)
     np.testing.assert_allclose(p.variance(), [0.5, 4.0], rtol=1e-6)
 
@@ -82,7 +102,10 @@ def test_poisson_is_scipys(key):
 IMPLICIT = {
     "Gamma": (lambda a: distrax.Gamma(a, 2.0), lambda a: a / 2.0),
     "Beta": (lambda a: distrax.Beta(a, 2.0), lambda a: a / (a + 2.0)),
-    "Dirichlet": (lambda a: distrax.Dirichlet(jnp.stack([a, jnp.asarray(2.0), jnp.asarray(1.0)])), lambda a: jnp.stack([a, 2.0, 1.0]) / (a + 3.0)),
+    "Dirichlet": (
+        lambda a: distrax.Dirichlet(jnp.stack([a, jnp.asarray(2.0), jnp.asarray(1.0)])),
+        lambda a: jnp.stack([a, 2.0, 1.0]) / (a + 3.0),
+    ),
 }
 
 
@@ -91,13 +114,21 @@ def test_implicitly_differentiated_samplers(name, key):
     """The derivative of the mean: these samplers reject, so a finite difference at a fixed key would not do."""
     make, mean = IMPLICIT[name]
     assert is_reparameterized(make(jnp.asarray(1.5))) is True
-    gradients = jax.vmap(lambda k: jax.jacobian(lambda a: make(a).sample(seed=k, sample_shape=50).mean(0))(jnp.asarray(1.5)))(jax.random.split(key, 1000))
+    gradients = jax.vmap(
+        lambda k: jax.jacobian(lambda a: make(a).sample(seed=k, sample_shape=50).mean(0))(jnp.asarray(1.5))
+    )(jax.random.split(key, 1000))
     assert_mean(gradients.reshape(1000, -1), np.reshape(jax.jacobian(mean)(1.5), -1), cap=0.01)
 
 
 @pytest.mark.parametrize(
     "q",
-    [Bernoulli(jnp.zeros(2)), Poisson(jnp.zeros(2)), distrax.Categorical(jnp.zeros(3)), distrax.OneHotCategorical(jnp.zeros(3)), distrax.Independent(distrax.Bernoulli(jnp.zeros(2)), 1)],
+    [
+        Bernoulli(jnp.zeros(2)),
+        Poisson(jnp.zeros(2)),
+        distrax.Categorical(jnp.zeros(3)),
+        distrax.OneHotCategorical(jnp.zeros(3)),
+        distrax.Independent(distrax.Bernoulli(jnp.zeros(2)), 1),
+    ],
 )
 def test_discrete_families_do_not(q):
     assert is_reparameterized(q) is False
@@ -108,7 +139,12 @@ def test_composites_answer_for_their_parts():
     assert is_reparameterized(distrax.Joint((normal, coin))) is False
     assert is_reparameterized(distrax.Joint((normal, normal))) is True
     assert is_reparameterized(distrax.Transformed(normal, distrax.Sigmoid())) is True
-    assert is_reparameterized(distrax.MixtureSameFamily(distrax.Categorical(jnp.zeros(2)), distrax.Normal(jnp.zeros(2), 1.0))) is False
+    assert (
+        is_reparameterized(
+            distrax.MixtureSameFamily(distrax.Categorical(jnp.zeros(2)), distrax.Normal(jnp.zeros(2), 1.0))
+        )
+        is False
+    )
     assert is_reparameterized(object()) is None
 
     class Own:

@@ -31,7 +31,9 @@ def test_values_are_the_densities(key):
     np.testing.assert_allclose(terms.log_posterior, model.posterior(PARAMS, x).log_prob(z), rtol=1e-5)
     np.testing.assert_allclose(terms.log_prior, standard_normal(3).log_prob(z), rtol=1e-5)
     np.testing.assert_allclose(terms.log_likelihood, model.likelihood(PARAMS, z).log_prob(x), rtol=1e-5)
-    np.testing.assert_allclose(terms.kl, vaejax.kl_divergence(model.posterior(PARAMS, x), standard_normal(3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        terms.kl, vaejax.kl_divergence(model.posterior(PARAMS, x), standard_normal(3)), rtol=1e-5
+    )
     np.testing.assert_allclose(terms.kl_parts.sum(-1), terms.kl, rtol=1e-5)
 
 
@@ -93,13 +95,33 @@ def test_a_mask_that_cannot_be_honoured_is_refused(key):
         vaejax.log_terms(whole, PARAMS, key, vaejax.Batch(jnp.ones((5, 3)), mask=jnp.ones((5, 3), bool)))
 
 
+def test_a_likelihood_that_takes_the_mask_uses_it(key):
+    def likelihood(params, z, *, mask=None):
+        return distrax.MultivariateNormalTri(z, jnp.eye(3) * jnp.where(mask.all(), 1.0, 2.0))
+
+    mask = jnp.ones((5, 3), bool).at[0, 0].set(False)
+    x = jnp.ones((5, 3))
+    seen = vaejax.log_terms(tiny(likelihood=likelihood), PARAMS, key, vaejax.Batch(x, mask=mask))
+    expected = distrax.MultivariateNormalTri(seen.latents, 2 * jnp.eye(3)).log_prob(jnp.where(mask, x, 0))
+    np.testing.assert_allclose(seen.log_likelihood, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"likelihood": lambda params, z: distrax.Normal(z, 1.0)}, r"log p\(x\|z\) has shape \[1, 5, 3\], wanted \[K, \*batch\] = \[1, 5\]"),
+        (
+            {"likelihood": lambda params, z: distrax.Normal(z, 1.0)},
+            r"log p\(x\|z\) has shape \[1, 5, 3\], wanted \[K, \*batch\] = \[1, 5\]",
+        ),
         ({"prior": lambda params: distrax.Normal(jnp.zeros(3), 1.0)}, r"log p\(z\) has shape \[1, 5, 3\]"),
-        ({"posterior": lambda params, x: distrax.Normal(x, 1.0)}, r"wanted \[K, \*batch\] = \[1, 5, 3\] as log q\(z\|x\)"),
-        ({"posterior": lambda params, x: diagonal_normal(x.T @ x, jnp.ones((3, 3)))}, r"log q\(z\|x\) has shape \[1, 3\]"),
+        (
+            {"posterior": lambda params, x: distrax.Normal(x, 1.0)},
+            r"wanted \[K, \*batch\] = \[1, 5, 3\] as log q\(z\|x\)",
+        ),
+        (
+            {"posterior": lambda params, x: diagonal_normal(x.T @ x, jnp.ones((3, 3)))},
+            r"log q\(z\|x\) has shape \[1, 3\]",
+        ),
     ],
 )
 def test_wrong_shapes_are_explained(changes, message, key):

@@ -37,9 +37,7 @@ def counted(estimator):
 def test_one_trace_over_a_thousand_steps(key, binary_batch):
     """Changing data, a scheduled optimiser, an annealed objective: still one trace."""
     model, estimator, _ = parts()
-    annealed = vaejax.estimators.pathwise(
-        model, lambda terms: vaejax.objectives.elbo(terms), num_samples=2
-    )
+    annealed = vaejax.estimators.pathwise(model, lambda terms: vaejax.objectives.elbo(terms), num_samples=2)
     estimator, traces = counted(annealed)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 1000))
     state = train.init(key, model, estimator, optimizer, binary_batch)
@@ -127,7 +125,11 @@ def test_donation_never_eats_the_callers_arrays(key, binary_batch):
 
 def test_frozen_leaves_stay(key, binary_batch):
     model, _, optimizer = parts(optax.adamw(1e-2, weight_decay=0.1))
-    frozen = model._replace(trainable=lambda params: {name: jax.tree.map(lambda _: name != "decoder", tree) for name, tree in params.items()})
+
+    def trainable(params):
+        return {name: jax.tree.map(lambda _, train=name != "decoder": train, tree) for name, tree in params.items()}
+
+    frozen = model._replace(trainable=trainable)
     estimator = vaejax.estimators.pathwise(frozen, vaejax.objectives.elbo)
     state = train.init(key, frozen, estimator, optimizer, binary_batch)
     after, _ = train.make_train_step(estimator, optimizer)(jax.tree.map(jnp.copy, state), binary_batch)
@@ -165,7 +167,10 @@ def test_an_upper_bound_is_minimised(key, binary_batch):
     def upper(terms, *, step=0):
         return vaejax.objectives.elbo(terms)
 
-    up, down = (vaejax.estimators.pathwise(model, f).estimate(params, (), key, binary_batch)[0].grads for f in (vaejax.objectives.elbo, upper))
+    up, down = (
+        vaejax.estimators.pathwise(model, f).estimate(params, (), key, binary_batch)[0].grads
+        for f in (vaejax.objectives.elbo, upper)
+    )
     tree_allclose(up, jax.tree.map(jnp.negative, down), rtol=1e-6)
 
 
@@ -241,11 +246,21 @@ def test_sharded_epoch_equals_the_unsharded_one():
 
 def test_fit_learns_and_keeps_a_history(key):
     digits = vaejax.data.load("digits")
-    model = vaejax.models.vae(x_shape=(8, 8), latent_size=4, hidden_sizes=(64,), likelihood=vaejax.dists.likelihoods.binomial(16))
+    model = vaejax.models.vae(
+        x_shape=(8, 8), latent_size=4, hidden_sizes=(64,), likelihood=vaejax.dists.likelihoods.binomial(16)
+    )
     estimator = vaejax.estimators.pathwise(model, vaejax.objectives.elbo)
     options = {"estimator": estimator, "optimizer": optax.adam(3e-3), "batch_size": 50}
     result = train.fit(key, model, digits.train, num_epochs=8, validation=digits.validation, **options)
-    assert set(result.history) == {"epoch", "objective", "log_likelihood", "kl", "seconds", "validation_elbo", "validation_standard_error"}
+    assert set(result.history) == {
+        "epoch",
+        "objective",
+        "log_likelihood",
+        "kl",
+        "seconds",
+        "validation_elbo",
+        "validation_standard_error",
+    }
     assert all(len(column) == 8 for column in result.history.values())
     gain = result.history["validation_elbo"][-1] - result.history["validation_elbo"][0]
     assert gain > 5 * result.history["validation_standard_error"].max()
@@ -277,7 +292,9 @@ def exploding(model, at):
 def test_non_finite_values_stop_with_step_term_and_state(key, binary_batch):
     model, _, optimizer = parts()
     with pytest.raises(train.NonFiniteError, match=r"step 7 \(epoch 3\): the objective is") as caught:
-        train.fit(key, model, binary_batch, estimator=exploding(model, 7), optimizer=optimizer, num_epochs=5, batch_size=4)
+        train.fit(
+            key, model, binary_batch, estimator=exploding(model, 7), optimizer=optimizer, num_epochs=5, batch_size=4
+        )
     error = caught.value
     assert error.step == 7
     assert len(error.history["epoch"]) == 2
@@ -293,7 +310,9 @@ def test_the_term_that_broke_is_named(key, binary_batch):
 def test_a_broken_last_update_is_noticed(key, binary_batch):
     """No metric shows it: the parameters are asked."""
     model, estimator, _ = parts()
-    broken = optax.GradientTransformation(lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda x: x * jnp.nan, g), s))
+    broken = optax.GradientTransformation(
+        lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda x: x * jnp.nan, g), s)
+    )
     with pytest.raises(train.NonFiniteError, match=r"step 0 \(epoch 1\): the update of params\['decoder'\]"):
         train.fit(key, model, binary_batch, estimator=estimator, optimizer=broken, num_epochs=1, batch_size=12)
 
@@ -313,7 +332,9 @@ def test_ctrl_c_returns_the_last_whole_epoch(key, binary_batch):
     timer.start()
     try:
         with pytest.warns(UserWarning, match="interrupted; returning the state after epoch"):
-            result = train.fit(key, model, binary_batch, estimator=estimator, optimizer=optimizer, num_epochs=10**7, batch_size=4)
+            result = train.fit(
+                key, model, binary_batch, estimator=estimator, optimizer=optimizer, num_epochs=10**7, batch_size=4
+            )
     finally:
         timer.cancel()
     epochs = len(result.history["epoch"])
@@ -343,7 +364,9 @@ def test_parameters_on_disk(tmp_path, key):
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         train.load_params(tmp_path / "nothing", params)
     with pytest.raises(ValueError, match="do not belong to the checkpoint"):
-        train.load_params(path, vaejax.models.vae(x_shape=(7,), latent_size=2, hidden_sizes=(8,), likelihood="normal").init(key, None))
+        train.load_params(
+            path, vaejax.models.vae(x_shape=(7,), latent_size=2, hidden_sizes=(8,), likelihood="normal").init(key, None)
+        )
     for file in path.rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

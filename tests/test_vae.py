@@ -231,7 +231,10 @@ class LinenNet(linen.Module):
 def plain(in_ndims, in_size, out_shape):
     def init(key, x):
         keys = jax.random.split(key)
-        weights = {"a": jax.random.normal(keys[0], (in_size, 8)), "b": jax.random.normal(keys[1], (8, math.prod(out_shape)))}
+        weights = {
+            "a": jax.random.normal(keys[0], (in_size, 8)),
+            "b": jax.random.normal(keys[1], (8, math.prod(out_shape))),
+        }
         return jax.tree.map(lambda w: w / math.sqrt(w.shape[0]), weights) | {"bias": jnp.zeros(8)}
 
     def apply(params, x):
@@ -246,7 +249,11 @@ def network_pairs():
 
     def eqx_net(shape_in, out_shape):
         return lambda k: eqx.nn.Sequential(
-            [eqx.nn.Lambda(jnp.ravel), eqx.nn.MLP(math.prod(shape_in), math.prod(out_shape), 8, 1, key=k), eqx.nn.Lambda(functools.partial(jnp.reshape, shape=out_shape))]
+            [
+                eqx.nn.Lambda(jnp.ravel),
+                eqx.nn.MLP(math.prod(shape_in), math.prod(out_shape), 8, 1, key=k),
+                eqx.nn.Lambda(functools.partial(jnp.reshape, shape=out_shape)),
+            ]
         )
 
     def nnx_net(n_in, out):

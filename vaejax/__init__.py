@@ -8,7 +8,22 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_NAMESPACES = ("checks", "data", "dists", "estimators", "evaluate", "models", "nets", "numerics", "objectives", "plots", "report", "terms", "train", "types")
+_NAMESPACES = (
+    "checks",
+    "data",
+    "dists",
+    "estimators",
+    "evaluate",
+    "models",
+    "nets",
+    "numerics",
+    "objectives",
+    "plots",
+    "report",
+    "terms",
+    "train",
+    "types",
+)
 _NAMES = {
     "Batch": "types",
     "Estimate": "types",

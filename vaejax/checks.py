@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax.types import Batch, as_batch
+from vaejax.types import Batch, Model, as_batch
 
 
 def is_concrete(*values: Any) -> bool:
@@ -30,7 +30,9 @@ def key(value: Any, name: str = "key") -> None:
             f"{name} must be a typed key, got {came}; make one with jax.random.key(seed) or convert with jax.random.wrap_key_data"
         )
     if value.shape != ():
-        raise ValueError(f"{name} must be a single key, got an array of keys of shape {value.shape}; use jax.vmap to map over keys")
+        raise ValueError(
+            f"{name} must be a single key, got an array of keys of shape {value.shape}; use jax.vmap to map over keys"
+        )
 
 
 def positive_int(value: Any, name: str) -> int:
@@ -42,7 +44,9 @@ def positive_int(value: Any, name: str) -> int:
     return int(value)
 
 
-def real(value: Any, name: str, *, minimum: float = -math.inf, maximum: float = math.inf, open_minimum: bool = False) -> Any:
+def real(
+    value: Any, name: str, *, minimum: float = -math.inf, maximum: float = math.inf, open_minimum: bool = False
+) -> Any:
     """Returns ``value`` if it is a finite number (or traced scalar) in the closed, or below-open, range."""
     if not is_concrete(value):
         return value
@@ -71,11 +75,13 @@ def event_shape(x: Any, shape: tuple[int, ...], name: str = "x") -> None:
     """Raises unless the last axes of ``x`` are ``shape``, with at least one batch axis before them."""
     came = tuple(jnp.shape(x))
     if len(came) <= len(shape) or came[len(came) - len(shape) :] != tuple(shape):
-        raise ValueError(f"{name} must have shape [*batch, {', '.join(map(str, shape))}], got {list(came)}; reshape the data or build for its shape")
+        raise ValueError(
+            f"{name} must have shape [*batch, {', '.join(map(str, shape))}], got {list(came)}; reshape the data or build for its shape"
+        )
 
 
-def batch(data: Any, name: str = "data") -> Batch:
-    """Checks a batch whole: kinds, shapes and, where they can be read, values.
+def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
+    """Checks a batch whole: kinds, shapes and, where they can be read, values; with ``model`` also whether it can be that model's data.
 
     Raises:
         TypeError: not arrays of real numbers, or a mask that is not bool.
@@ -85,10 +91,14 @@ def batch(data: Any, name: str = "data") -> Batch:
     checked = as_batch(data)
     x, context, mask, weight = checked
     if x.ndim < 1 or x.size == 0:
-        raise ValueError(f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed")
+        raise ValueError(
+            f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed"
+        )
     if mask is not None:
         if mask.dtype != jnp.bool_:
-            raise TypeError(f"{name}.mask must be bool (True where observed), got dtype {mask.dtype}; use mask.astype(bool)")
+            raise TypeError(
+                f"{name}.mask must be bool (True where observed), got dtype {mask.dtype}; use mask.astype(bool)"
+            )
         if mask.shape != x.shape:
             raise ValueError(f"{name}.mask must have the shape of x, {list(x.shape)}, got {list(mask.shape)}")
     finite(x, f"{name}.x", mask)
@@ -101,8 +111,12 @@ def batch(data: Any, name: str = "data") -> Batch:
     for path, leaf in jax.tree_util.tree_leaves_with_path(context):
         where = f"{name}.context{jax.tree_util.keystr(path)}"
         if not hasattr(leaf, "shape") or leaf.ndim < 1 or leaf.shape[0] != x.shape[0]:
-            raise ValueError(f"{where} must be an array leading with the {x.shape[0]} examples of x, got shape {list(np.shape(leaf))}")
+            raise ValueError(
+                f"{where} must be an array leading with the {x.shape[0]} examples of x, got shape {list(np.shape(leaf))}"
+            )
         finite(leaf, where)
+    if model is not None and model.check is not None:
+        model.check(checked)
     return checked
 
 
@@ -141,4 +155,6 @@ def same_tree(params: Any, expected: Any, owner: str) -> None:
     problems += [f"{p} is not part of it" for p in came if p not in want]
     problems += [f"{p} has shape {came[p]}, wanted {want[p]}" for p in want if p in came and came[p] != want[p]]
     if problems:
-        raise ValueError(f"these params do not belong to {owner}: {'; '.join(problems[:3])}; use the params that its init returned")
+        raise ValueError(
+            f"these params do not belong to {owner}: {'; '.join(problems[:3])}; use the params that its init returned"
+        )

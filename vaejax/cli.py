@@ -67,8 +67,9 @@ def train(
     """
     import jax
 
-    from vaejax import report
+    from vaejax import checks, report
 
+    checks.positive_int(samples, "samples")
     directory = report.new_run_directory(runs, dataset)
     print(f"{dataset} into {directory}")
     fit_key, test_key, evaluate_key, plot_key = jax.random.split(jax.random.key(seed), 4)
@@ -146,7 +147,11 @@ def _evaluate(model: Any, params: Any, key: Any, test: Any, samples: int) -> dic
     print(f"test ELBO            {elbo} nats")
     print(f"test log-likelihood  {log_likelihood} nats")
     print(f"from {samples} importance samples an image, of which the median image had {effective:.1f} effective ones")
-    return {"test_elbo": elbo._asdict(), "test_log_likelihood": log_likelihood._asdict(), "median_effective_sample_size": effective}
+    return {
+        "test_elbo": elbo._asdict(),
+        "test_log_likelihood": log_likelihood._asdict(),
+        "median_effective_sample_size": effective,
+    }
 
 
 def _figures(model: Any, params: Any, key: Any, history: Any, test: Any) -> dict[str, Any]:
@@ -168,7 +173,9 @@ def list_estimators() -> int:
     from vaejax import estimators
 
     for row in estimators.catalogue():
-        print(f"{row.name}: latents {row.latents}; unbiased {row.unbiased}; needs K > 1 {row.needs_many_samples}; {row.source}")
+        print(
+            f"{row.name}: latents {row.latents}; unbiased {row.unbiased}; needs K > 1 {row.needs_many_samples}; {row.source}"
+        )
     return 0
 
 
@@ -178,10 +185,15 @@ def main() -> None:
         import tyro
     except ImportError:
         sys.exit("the command line needs tyro and matplotlib: pip install 'vaejax[cli]'")
-    commands = {"train": train, "estimators": list_estimators}
+    commands = {
+        name: tyro.conf.configure(tyro.conf.OmitArgPrefixes)(f)
+        for name, f in (("train", train), ("estimators", list_estimators))
+    }
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        code = tyro.extras.subcommand_cli_from_dict(commands, prog="vaejax", description="Variational autoencoders in JAX.")
+        code = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="vaejax", description="Variational autoencoders in JAX."
+        )
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         sys.exit(f"vaejax: {error}")
     except KeyboardInterrupt:

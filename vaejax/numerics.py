@@ -14,13 +14,13 @@ class WeightMoments(NamedTuple):
         log_max: the largest log-weight so far.
         mean: mean of w_k / exp(log_max).
         sum_squares: Σ_k (w_k / exp(log_max) − mean)².
-        count: how many weights.
+        num_samples: how many weights.
     """
 
     log_max: Array
     mean: Array
     sum_squares: Array
-    count: Array
+    num_samples: Array
 
 
 def _shift(log_weights: Array, log_max: Array) -> Array:
@@ -43,7 +43,9 @@ def weight_moments(log_weights: Array) -> WeightMoments:
     log_max = jnp.max(log_weights, axis=0)
     weights = _shift(log_weights, log_max)
     mean = jnp.mean(weights, axis=0)
-    return WeightMoments(log_max, mean, jnp.sum((weights - mean) ** 2, axis=0), jnp.asarray(log_weights.shape[0], mean.dtype))
+    return WeightMoments(
+        log_max, mean, jnp.sum((weights - mean) ** 2, axis=0), jnp.asarray(log_weights.shape[0], mean.dtype)
+    )
 
 
 def merge_moments(a: WeightMoments, b: WeightMoments) -> WeightMoments:
@@ -51,11 +53,15 @@ def merge_moments(a: WeightMoments, b: WeightMoments) -> WeightMoments:
     log_max = jnp.maximum(a.log_max, b.log_max)
     scale_a, scale_b = _shift(a.log_max, log_max), _shift(b.log_max, log_max)
     mean_a, mean_b = a.mean * scale_a, b.mean * scale_b
-    count = a.count + b.count
+    num_samples = a.num_samples + b.num_samples
     delta = mean_b - mean_a
-    mean = mean_a + delta * (b.count / count)
-    sum_squares = a.sum_squares * scale_a**2 + b.sum_squares * scale_b**2 + delta**2 * (a.count * b.count / count)
-    return WeightMoments(log_max, mean, sum_squares, count)
+    mean = mean_a + delta * (b.num_samples / num_samples)
+    sum_squares = (
+        a.sum_squares * scale_a**2
+        + b.sum_squares * scale_b**2
+        + delta**2 * (a.num_samples * b.num_samples / num_samples)
+    )
+    return WeightMoments(log_max, mean, sum_squares, num_samples)
 
 
 def log_mean_weight(moments: WeightMoments) -> Array:
@@ -65,12 +71,12 @@ def log_mean_weight(moments: WeightMoments) -> Array:
 
 def log_mean_standard_error(moments: WeightMoments) -> Array:
     """Standard error of `log_mean_weight` by the delta method: sd(w) / (mean(w) √K), NaN for a single weight."""
-    n = moments.count
+    n = moments.num_samples
     variance = moments.sum_squares / jnp.where(n > 1, n - 1, jnp.nan)
     return jnp.sqrt(variance / n) / moments.mean
 
 
 def effective_sample_size(moments: WeightMoments) -> Array:
     """Kish's effective sample size (Σ w)² / Σ w², between 1 and K."""
-    total = moments.count * moments.mean**2
-    return moments.count * total / (moments.sum_squares + total)
+    total = moments.num_samples * moments.mean**2
+    return moments.num_samples * total / (moments.sum_squares + total)

@@ -6,7 +6,7 @@ import jax
 
 from vaejax import checks
 from vaejax.dists import closed_form, masked_log_prob
-from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch, call, observed
+from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch, call, declares, observed
 
 
 def log_terms(
@@ -60,7 +60,9 @@ def log_terms(
     checks.positive_int(num_samples, "num_samples")
     checks.one_of(kl, "kl", ("auto", "closed_form", "none"))
     batch = as_batch(batch)
-    sample_key, encoder_key, prior_key, decoder_key = (*jax.random.split(key, 4),) if training else (key, None, None, None)
+    sample_key, encoder_key, prior_key, decoder_key = (
+        (*jax.random.split(key, 4),) if training else (key, None, None, None)
+    )
     extra = {"context": batch.context, "mask": batch.mask}
     posterior = call(model.posterior, params, observed(batch), key=encoder_key, **extra)
     z, log_posterior = posterior.sample_and_log_prob(seed=sample_key, sample_shape=(num_samples,))
@@ -68,17 +70,23 @@ def log_terms(
     prior = call(model.prior, params, key=prior_key, **extra)
     log_prior = prior.log_prob(z)
     likelihood = call(model.likelihood, params, z, key=decoder_key, **extra)
-    log_likelihood = masked_log_prob(likelihood, observed(batch), batch.mask)
+    # A likelihood function that takes the mask has used it.
+    mask = None if declares(model.likelihood, "mask") else batch.mask
+    log_likelihood = masked_log_prob(likelihood, observed(batch), mask)
     _check_others(log_posterior, {"p(x|z)": log_likelihood, "p(z)": log_prior})
     total, parts = _closed_form_kl(posterior, prior, kl, log_posterior.shape[1:])
     return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior)
 
 
-def _closed_form_kl(posterior: Any, prior: Any, kl: str, batch_shape: tuple[int, ...]) -> tuple[Array | None, Array | None]:
+def _closed_form_kl(
+    posterior: Any, prior: Any, kl: str, batch_shape: tuple[int, ...]
+) -> tuple[Array | None, Array | None]:
     known = None if kl == "none" else closed_form(posterior, prior)
     if known is None:
         if kl == "closed_form":
-            raise ValueError(f"no closed-form KL is known for {type(posterior).__name__} and {type(prior).__name__}; use kl='auto'")
+            raise ValueError(
+                f"no closed-form KL is known for {type(posterior).__name__} and {type(prior).__name__}; use kl='auto'"
+            )
         return None, None
     if known[0].shape != batch_shape:
         raise ValueError(f"the closed-form KL has shape {list(known[0].shape)}, wanted [*batch] = {list(batch_shape)}")

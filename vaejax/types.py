@@ -43,6 +43,7 @@ class Model(NamedTuple):
         likelihood: ``(params, z, context=None) -> `` distribution p(x|z); z comes with its leading sample axis.
         trainable: ``params -> `` tree of bools, or None for everything.
         refresh: ``(params, key, batch) -> params`` after each update, for running statistics and the like.
+        check: ``batch -> None``, raises where concrete data are not such as the model describes (outside the likelihood's support).
     """
 
     init: Callable
@@ -51,6 +52,7 @@ class Model(NamedTuple):
     likelihood: Callable
     trainable: Callable | None = None
     refresh: Callable | None = None
+    check: Callable | None = None
 
 
 class LogTerms(NamedTuple):
@@ -144,8 +146,12 @@ def as_batch(batch: Any) -> Batch:
         raise TypeError(
             f"a batch must be an array or a vaejax.Batch of arrays, got {type(x).__name__}; convert it with jax.numpy.asarray"
         )
-    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == jnp.bool_) or jnp.issubdtype(x.dtype, jnp.complexfloating):
-        raise TypeError(f"a batch must hold real numbers, integers or bools, got dtype {x.dtype}; convert it, e.g. x.astype('float32')")
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == jnp.bool_) or jnp.issubdtype(
+        x.dtype, jnp.complexfloating
+    ):
+        raise TypeError(
+            f"a batch must hold real numbers, integers or bools, got dtype {x.dtype}; convert it, e.g. x.astype('float32')"
+        )
     return batch
 
 
@@ -180,15 +186,21 @@ def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -
     given = {name: value for name, value in {"context": context, **optional}.items() if value is not None}
     if not given:
         return function(*args)
-    parameters = inspect.signature(function).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if "context" in given and "context" not in parameters and not takes_any:
-        context = given.pop("context")
-        positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        spare = positional[len(args) : len(args) + 1]
+    if "context" in given and not declares(function, "context"):
+        given.pop("context")
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        spare = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds][
+            len(args) : len(args) + 1
+        ]
         if spare and spare[0].name not in optional:
             args = (*args, context)
-    return function(*args, **{name: value for name, value in given.items() if takes_any or name in parameters})
+    return function(*args, **{name: value for name, value in given.items() if declares(function, name)})
+
+
+def declares(function: Callable, name: str) -> bool:
+    """Whether a function takes a keyword of this name."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def default_float() -> np.dtype:

@@ -10,7 +10,17 @@ import numpy as np
 import optax
 
 import vaejax
-from vaejax.dists import Bernoulli, Binomial, Cauchy, Kumaraswamy, LogNormal, MultivariateNormal, Poisson, diagonal_normal, likelihoods
+from vaejax.dists import (
+    Bernoulli,
+    Binomial,
+    Cauchy,
+    Kumaraswamy,
+    LogNormal,
+    MultivariateNormal,
+    Poisson,
+    diagonal_normal,
+    likelihoods,
+)
 from vaejax.objectives import elbo
 
 # name -> (parameters -> distribution, parameters as arrays [4, 3], differentiable draws)

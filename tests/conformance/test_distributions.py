@@ -93,7 +93,9 @@ def test_likelihoods(name, x_shape, key):
     everything, nothing = (masked_log_prob(p, x, jnp.full(x.shape, value)) for value in (True, False))
     np.testing.assert_allclose(everything, p.log_prob(x), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(nothing, 0.0)
-    grads = jax.grad(lambda raw, params: family.distribution(params, raw, len(x_shape)).log_prob(x).sum(), (0, 1))(raw, params)
+    grads = jax.grad(lambda raw, params: family.distribution(params, raw, len(x_shape)).log_prob(x).sum(), (0, 1))(
+        raw, params
+    )
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
 
 

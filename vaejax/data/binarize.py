@@ -43,9 +43,13 @@ def binarize(key: Key, x: Array, *, levels: int | None = None) -> Array:
         checks.values(x, lambda v: (v >= 0) & (v <= 1), "float images to binarise", "values in [0, 1]")
         return jax.random.bernoulli(key, x).astype(default_float())
     if levels is None:
-        raise ValueError(f"integer images (dtype {x.dtype}) need levels=, the grey level that stands for 1 (255 for 8-bit images)")
+        raise ValueError(
+            f"integer images (dtype {x.dtype}) need levels=, the grey level that stands for 1 (255 for 8-bit images)"
+        )
     if not 1 <= checks.positive_int(levels, "levels") <= 255:
-        raise ValueError(f"levels must be between 1 and 255, got {levels}; divide by the largest value to use float images")
+        raise ValueError(
+            f"levels must be between 1 and 255, got {levels}; divide by the largest value to use float images"
+        )
     checks.values(x, lambda v: (v >= 0) & (v <= levels), "integer images to binarise", f"values from 0 to {levels}")
     return _binarize_bytes(key, jnp.asarray(x), levels)
 

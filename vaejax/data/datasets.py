@@ -63,7 +63,9 @@ def _digits(directory: Any) -> Dataset:
     turn = np.arange(len(source.images)) // 10 % 10
     chosen = {"train": turn < 7, "validation": turn == 7, "test": turn > 7}
     images = {split: Batch(source.images[rows].astype(np.uint8)) for split, rows in chosen.items()}
-    return Dataset(**images, labels={s: source.target[r].astype(np.int32) for s, r in chosen.items()}, levels=16, name="digits")
+    return Dataset(
+        **images, labels={s: source.target[r].astype(np.int32) for s, r in chosen.items()}, levels=16, name="digits"
+    )
 
 
 _LOADERS = {"digits": _digits}

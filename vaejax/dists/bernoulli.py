@@ -64,7 +64,10 @@ def _fused(n: float, x: Array, logits: Array) -> Array:
     zero = jnp.zeros((), linear.dtype)
     # One pass for both sums. Π(1 + e) − 1 is built up without ever adding 1, so that a softplus below epsilon survives.
     product, total = jax.lax.reduce(
-        (excess, linear.reshape(shape)), (zero, zero), lambda a, b: (a[0] + b[0] + a[0] * b[0], a[1] + b[1]), (len(shape) - 1,)
+        (excess, linear.reshape(shape)),
+        (zero, zero),
+        lambda a, b: (a[0] + b[0] + a[0] * b[0], a[1] + b[1]),
+        (len(shape) - 1,),
     )
     return jnp.sum(total - n * jnp.log1p(product), -1)
 

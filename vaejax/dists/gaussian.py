@@ -13,7 +13,9 @@ from vaejax.dists.backend import Distribution, distrax
 from vaejax.types import Array, Key, default_float
 
 
-def diagonal_normal(loc: Array, scale: Array | None = None, *, log_scale: Array | None = None, event_ndims: int = 1) -> Distribution:
+def diagonal_normal(
+    loc: Array, scale: Array | None = None, *, log_scale: Array | None = None, event_ndims: int = 1
+) -> Distribution:
     """N(loc, diag(scale²)) over the last ``event_ndims`` axes.
 
     Args:
@@ -33,7 +35,9 @@ def diagonal_normal(loc: Array, scale: Array | None = None, *, log_scale: Array 
     """
     if (scale is None) == (log_scale is None):
         raise TypeError("diagonal_normal takes either scale or log_scale")
-    return distrax.Independent(distrax.Normal(loc, jnp.exp(log_scale) if scale is None else scale), event_ndims)
+    if log_scale is not None:
+        scale = jnp.exp(log_scale)
+    return distrax.Independent(distrax.Normal(loc, scale), event_ndims)
 
 
 def standard_normal(shape: int | tuple[int, ...]) -> Distribution:
@@ -60,7 +64,9 @@ class MultivariateNormal(Distribution):
         super().__init__()
         loc, scale_tril = jnp.asarray(loc), jnp.asarray(scale_tril)
         if loc.ndim < 1 or scale_tril.shape[-2:] != (loc.shape[-1],) * 2:
-            raise ValueError(f"scale_tril must be [*batch, d, d] for loc [*batch, d], got {scale_tril.shape} and {loc.shape}")
+            raise ValueError(
+                f"scale_tril must be [*batch, d, d] for loc [*batch, d], got {scale_tril.shape} and {loc.shape}"
+            )
         batch = jnp.broadcast_shapes(loc.shape[:-1], scale_tril.shape[:-2])
         self.loc = jnp.broadcast_to(loc, (*batch, loc.shape[-1]))
         self.scale_tril = jnp.broadcast_to(jnp.tril(scale_tril), (*batch, *scale_tril.shape[-2:]))

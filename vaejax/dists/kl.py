@@ -10,7 +10,7 @@ from jax.scipy.special import erf
 
 from vaejax import checks
 from vaejax.dists.backend import distrax
-from vaejax.dists.bernoulli import Bernoulli, Binomial
+from vaejax.dists.bernoulli import Binomial
 from vaejax.dists.gaussian import MultivariateNormal, log_diagonal, solve_tril
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
@@ -64,8 +64,8 @@ def _binomial_entries(q: Any, p: Any) -> Array:
 def _mvn_mvn(q: MultivariateNormal, p: MultivariateNormal) -> Array:
     dim = q.loc.shape[-1]
     lead = jnp.broadcast_shapes(q.scale_tril.shape[:-2], p.scale_tril.shape[:-2])
-    factors = (jnp.broadcast_to(d.scale_tril, (*lead, dim, dim)) for d in (p, q))
-    ratio = jax.scipy.linalg.solve_triangular(*factors, lower=True)
+    p_tril, q_tril = (jnp.broadcast_to(d.scale_tril, (*lead, dim, dim)) for d in (p, q))
+    ratio = jax.scipy.linalg.solve_triangular(p_tril, q_tril, lower=True)
     shift = solve_tril(p.scale_tril, q.loc - p.loc)
     log_ratio = log_diagonal(p.scale_tril) - log_diagonal(q.scale_tril)
     return 0.5 * (jnp.sum(ratio**2, (-2, -1)) + jnp.sum(shift**2, -1) - dim) + log_ratio
@@ -88,9 +88,15 @@ _ENTRYWISE: dict[tuple[type, type], Callable[[Any, Any], Array]] = {
 
 def _as_full(d: Any) -> Any:
     """A diagonal Gaussian vector as a `MultivariateNormal`; anything else unchanged."""
-    if isinstance(d, distrax.Independent) and isinstance(d.distribution, distrax.Normal) and d.reinterpreted_batch_ndims == 1:
+    if (
+        isinstance(d, distrax.Independent)
+        and isinstance(d.distribution, distrax.Normal)
+        and d.reinterpreted_batch_ndims == 1
+    ):
         base = d.distribution
-        return MultivariateNormal(base.loc, base.scale[..., None] * jnp.eye(base.scale.shape[-1], dtype=base.scale.dtype))
+        return MultivariateNormal(
+            base.loc, base.scale[..., None] * jnp.eye(base.scale.shape[-1], dtype=base.scale.dtype)
+        )
     return d
 
 
@@ -101,7 +107,9 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
     """
     if isinstance(q, distrax.Independent) and isinstance(p, distrax.Independent):
         if q.event_shape != p.event_shape:
-            raise ValueError(f"KL between event shapes {q.event_shape} and {p.event_shape}; the latents of q and p must agree")
+            raise ValueError(
+                f"KL between event shapes {q.event_shape} and {p.event_shape}; the latents of q and p must agree"
+            )
         inner = None
         if q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims:
             inner = closed_form(q.distribution, p.distribution)
@@ -163,8 +171,12 @@ def kl_divergence(q: Any, p: Any, *, key: Key | None = None, num_samples: int | 
     if key is None:
         pair = f"KL({_describe(q)} || {_describe(p)})"
         if num_samples is not None:
-            raise ValueError(f"num_samples asks for a Monte Carlo estimate of {pair}: give key=jax.random.key(seed) too")
-        raise ValueError(f"no closed form is known for {pair}; give key=jax.random.key(seed) for a Monte Carlo estimate")
+            raise ValueError(
+                f"num_samples asks for a Monte Carlo estimate of {pair}: give key=jax.random.key(seed) too"
+            )
+        raise ValueError(
+            f"no closed form is known for {pair}; give key=jax.random.key(seed) for a Monte Carlo estimate"
+        )
     checks.key(key)
     count = checks.positive_int(1 if num_samples is None else num_samples, "num_samples")
     z, log_q = q.sample_and_log_prob(seed=key, sample_shape=(count,))

@@ -69,7 +69,9 @@ def bernoulli(*, fractional: bool = False) -> Likelihood:
 
     def check(x: Any, mask: Any) -> None:
         if fractional:
-            checks.values(x, lambda v: (v >= 0) & (v <= 1), "data for a fractional Bernoulli likelihood", "values in [0, 1]", mask)
+            checks.values(
+                x, lambda v: (v >= 0) & (v <= 1), "data for a fractional Bernoulli likelihood", "values in [0, 1]", mask
+            )
         else:
             checks.values(
                 x,
@@ -80,7 +82,12 @@ def bernoulli(*, fractional: bool = False) -> Likelihood:
             )
 
     return Likelihood(
-        "bernoulli", 1, _no_params, lambda _, raw, n: Bernoulli(raw, n), lambda x, mask: _logit(_mean(x, mask, prior=0.5)), check
+        "bernoulli",
+        1,
+        _no_params,
+        lambda _, raw, n: Bernoulli(raw, n),
+        lambda x, mask: _logit(_mean(x, mask, prior=0.5)),
+        check,
     )
 
 
@@ -90,7 +97,11 @@ def binomial(total_count: int) -> Likelihood:
 
     def check(x: Any, mask: Any) -> None:
         checks.values(
-            x, lambda v: (v >= 0) & (v <= total) & (v == v.round()), "data for a binomial likelihood", f"integers from 0 to {total}", mask
+            x,
+            lambda v: (v >= 0) & (v <= total) & (v == v.round()),
+            "data for a binomial likelihood",
+            f"integers from 0 to {total}",
+            mask,
         )
 
     def bias(x: Array, mask: Array | None) -> Array:
@@ -103,7 +114,9 @@ def poisson() -> Likelihood:
     """Counts with rate exp(raw)."""
 
     def check(x: Any, mask: Any) -> None:
-        checks.values(x, lambda v: (v >= 0) & (v == v.round()), "data for a Poisson likelihood", "integers of at least 0", mask)
+        checks.values(
+            x, lambda v: (v >= 0) & (v == v.round()), "data for a Poisson likelihood", "integers of at least 0", mask
+        )
 
     def bias(x: Array, mask: Array | None) -> Array:
         return jnp.log(_mean(x, mask, prior=0.5))
@@ -117,7 +130,9 @@ def categorical(num_classes: int) -> Likelihood:
 
     def check(x: Any, mask: Any) -> None:
         wanted = f"integers from 0 to {classes - 1}"
-        checks.values(x, lambda v: (v >= 0) & (v < classes) & (v == v.round()), "data for a categorical likelihood", wanted, mask)
+        checks.values(
+            x, lambda v: (v >= 0) & (v < classes) & (v == v.round()), "data for a categorical likelihood", wanted, mask
+        )
 
     def bias(x: Array, mask: Array | None) -> Array:
         one_hot = jax.nn.one_hot(jnp.asarray(x).astype(jnp.int32), classes)
@@ -153,7 +168,14 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
     checks.real(floor, "floor", minimum=0.0)
     if not isinstance(scale, str):
         fixed = float(checks.real(scale, "scale", minimum=0.0, open_minimum=True))
-        return Likelihood("normal", 1, _no_params, lambda _, raw, n: diagonal_normal(raw, jnp.asarray(fixed, raw.dtype), event_ndims=n), _mean, _real_valued)
+        return Likelihood(
+            "normal",
+            1,
+            _no_params,
+            lambda _, raw, n: diagonal_normal(raw, jnp.asarray(fixed, raw.dtype), event_ndims=n),
+            _mean,
+            _real_valued,
+        )
     checks.one_of(scale, "scale", ("shared", "per_dimension", "per_example"))
     start = _inverse_softplus(max(1.0 - floor, 1e-2))
 
@@ -167,14 +189,24 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
             return jnp.stack([mean, jnp.full_like(mean, start)], -1)
 
         return Likelihood(
-            "normal", 2, _no_params, lambda _, raw, n: diagonal_normal(raw[..., 0], squash(raw[..., 1]), event_ndims=n), bias, _real_valued
+            "normal",
+            2,
+            _no_params,
+            lambda _, raw, n: diagonal_normal(raw[..., 0], squash(raw[..., 1]), event_ndims=n),
+            bias,
+            _real_valued,
         )
 
     def init(x_shape: tuple[int, ...]) -> Params:
         return {"raw_scale": jnp.full(x_shape if scale == "per_dimension" else (), start, default_float())}
 
     return Likelihood(
-        "normal", 1, init, lambda params, raw, n: diagonal_normal(raw, squash(params["raw_scale"]), event_ndims=n), _mean, _real_valued
+        "normal",
+        1,
+        init,
+        lambda params, raw, n: diagonal_normal(raw, squash(params["raw_scale"]), event_ndims=n),
+        _mean,
+        _real_valued,
     )
 
 
@@ -196,7 +228,9 @@ def resolve(likelihood: str | Likelihood) -> Likelihood:
     if isinstance(likelihood, Likelihood):
         return likelihood
     if not isinstance(likelihood, str):
-        raise TypeError(f"likelihood must be a name or a Likelihood from vaejax.dists.likelihoods, got {type(likelihood).__name__}")
+        raise TypeError(
+            f"likelihood must be a name or a Likelihood from vaejax.dists.likelihoods, got {type(likelihood).__name__}"
+        )
     name = checks.one_of(likelihood, "likelihood", [*_BY_NAME, *_WITH_SIZE])
     if name in _WITH_SIZE:
         raise ValueError(f"the {name} likelihood needs a size: pass vaejax.dists.likelihoods.{_WITH_SIZE[name]}")

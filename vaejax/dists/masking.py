@@ -30,6 +30,6 @@ def masked_log_prob(distribution: Any, x: Array, mask: Array | None) -> Array:
         entries = jnp.where(mask, distribution.distribution.log_prob(x), 0.0)
         return jnp.sum(entries, axis=tuple(range(-distribution.reinterpreted_batch_ndims, 0)))
     raise TypeError(
-        f"the batch has a mask, but the entries of {type(distribution).__name__} cannot be dropped one by one; return a distrax.Independent "
-        "of a scalar family, or let the likelihood function take mask= and use it"
+        f"the batch has a mask, but the entries of {type(distribution).__name__} cannot be dropped one by one; return a "
+        "distrax.Independent of a scalar family, or let the likelihood function take mask= and use it"
     )

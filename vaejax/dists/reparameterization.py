@@ -112,4 +112,6 @@ def from_noise(distribution: Any, u: Array) -> Array:
         if isinstance(distribution, family):
             return transform(distribution, jnp.asarray(u))
     known = ", ".join(family.__name__ for family in _FROM_NOISE)
-    raise TypeError(f"{type(distribution).__name__} has no map from uniform noise (known: {known}); give it a from_noise(u) method")
+    raise TypeError(
+        f"{type(distribution).__name__} has no map from uniform noise (known: {known}); give it a from_noise(u) method"
+    )

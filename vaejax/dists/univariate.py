@@ -54,7 +54,7 @@ class Cauchy(_Pair):
     scale: Array
 
     def quantile(self, u: Array) -> Array:
-        """Loc + scale · tan(π (u − ½))."""
+        """loc + scale · tan(π (u − ½))."""
         return self.loc + self.scale * jnp.tan(jnp.pi * (u - 0.5))
 
     def log_prob(self, value: Array) -> Array:
@@ -63,7 +63,7 @@ class Cauchy(_Pair):
         return -jnp.log(jnp.pi * self.scale) - jnp.log1p(z**2)
 
     def entropy(self) -> Array:
-        """Log(4π·scale)."""
+        """log(4π·scale)."""
         return jnp.log(4 * jnp.pi * self.scale)
 
 
@@ -75,23 +75,23 @@ class LogNormal(_Pair):
     scale: Array
 
     def quantile(self, u: Array) -> Array:
-        """Exp(loc + scale · Φ⁻¹(u))."""
+        """exp(loc + scale · Φ⁻¹(u))."""
         return jnp.exp(self.loc + self.scale * ndtri(u))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         return jnp.exp(self.loc + self.scale * jax.random.normal(key, (n, *self.batch_shape), self.loc.dtype))
 
     def log_prob(self, value: Array) -> Array:
-        """Log N(log x; loc, scale²) − log x."""
+        """log N(log x; loc, scale²) − log x."""
         log_x = jnp.log(value)
         return jax.scipy.stats.norm.logpdf(log_x, self.loc, self.scale) - log_x
 
     def entropy(self) -> Array:
-        """Loc + ½ log(2πe·scale²)."""
+        """loc + ½ log(2πe·scale²)."""
         return self.loc + 0.5 * jnp.log(2 * jnp.pi * jnp.e) + jnp.log(self.scale)
 
     def mean(self) -> Array:
-        """Exp(loc + scale²/2)."""
+        """exp(loc + scale²/2)."""
         return jnp.exp(self.loc + 0.5 * self.scale**2)
 
 
@@ -109,7 +109,7 @@ class Kumaraswamy(_Pair):
         return jnp.clip(jnp.exp(log_x), limits.tiny, 1 - limits.epsneg)
 
     def log_prob(self, value: Array) -> Array:
-        """Log a + log b + (a − 1) log x + (b − 1) log(1 − x^a)."""
+        """log a + log b + (a − 1) log x + (b − 1) log(1 − x^a)."""
         log_x = jnp.log(value)
         log_rest = jnp.log(-jnp.expm1(self.a * log_x))
         return jnp.log(self.a) + jnp.log(self.b) + (self.a - 1) * log_x + (self.b - 1) * log_rest
@@ -120,7 +120,7 @@ class Kumaraswamy(_Pair):
         return (1 - 1 / self.b) + (1 - 1 / self.a) * harmonic - jnp.log(self.a) - jnp.log(self.b)
 
     def mean(self) -> Array:
-        """B·Γ(1 + 1/a)·Γ(b) / Γ(1 + 1/a + b)."""
+        """b·Γ(1 + 1/a)·Γ(b) / Γ(1 + 1/a + b)."""
         return jnp.exp(jnp.log(self.b) + gammaln(1 + 1 / self.a) + gammaln(self.b) - gammaln(1 + 1 / self.a + self.b))
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.objectives import Objective
+from vaejax.objectives import Objective, divergence
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params, as_batch, call, observed
 
 
@@ -16,7 +16,9 @@ def weighted_mean(values: Array, weight: Array | None) -> Array:
     return jnp.mean(values if weight is None else values * weight)
 
 
-def loss(objective: Objective, terms: LogTerms, weight: Array | None, step: Any) -> tuple[Array, tuple[Array, dict[str, Array]]]:
+def loss(
+    objective: Objective, terms: LogTerms, weight: Array | None, step: Any
+) -> tuple[Array, tuple[Array, dict[str, Array]]]:
     """The loss to descend, with the objective per example and the metrics as auxiliary output.
 
     Raises:
@@ -25,7 +27,9 @@ def loss(objective: Objective, terms: LogTerms, weight: Array | None, step: Any)
     values = objective(terms, step=step)
     batch_shape = terms.log_likelihood.shape[1:]
     if jnp.shape(values) != batch_shape:
-        raise ValueError(f"objective {objective.name} has shape {list(jnp.shape(values))}, wanted one value per example: [*batch] = {list(batch_shape)}")
+        raise ValueError(
+            f"objective {objective.name} has shape {list(jnp.shape(values))}, wanted one value per example: [*batch] = {list(batch_shape)}"
+        )
     mean = weighted_mean(values, weight)
     metrics = {
         "objective": mean,
@@ -35,17 +39,12 @@ def loss(objective: Objective, terms: LogTerms, weight: Array | None, step: Any)
     return -mean if objective.maximize else mean, (values, jax.lax.stop_gradient(metrics))
 
 
-def divergence(terms: LogTerms) -> Array:
-    """KL(q(z|x) || p(z)) ``[*batch]``: the closed form where the terms carry it, else its Monte Carlo estimate."""
-    if terms.kl is None:
-        return jnp.mean(terms.log_posterior - terms.log_prior, axis=0)
-    return terms.kl if terms.kl.ndim < terms.log_prior.ndim else jnp.mean(terms.kl, axis=0)
-
-
 def check_model(model: Any) -> None:
     """Raises unless ``model`` is a `Model`."""
     if not isinstance(model, Model):
-        raise TypeError(f"model must be a vaejax.Model, got {type(model).__name__}; build one with vaejax.models or vaejax.Model(init, posterior, …)")
+        raise TypeError(
+            f"model must be a vaejax.Model, got {type(model).__name__}; build one with vaejax.models or vaejax.Model(init, posterior, …)"
+        )
 
 
 def peek_posterior(model: Model, params: Params, batch: Any) -> Any:

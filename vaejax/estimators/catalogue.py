@@ -27,7 +27,14 @@ class CatalogueRow(NamedTuple):
 
 
 _ROWS = (
-    CatalogueRow("pathwise", pathwise, "reparameterised", "yes", False, "Kingma & Welling 2014, eq. 7; Rezende et al. 2014, eq. 13"),
+    CatalogueRow(
+        "pathwise",
+        pathwise,
+        "reparameterised",
+        "yes",
+        False,
+        "Kingma & Welling 2014, eq. 7; Rezende et al. 2014, eq. 13",
+    ),
 )
 
 

@@ -94,7 +94,9 @@ def log_marginal(
     return LogMarginal(log_mean_weight(moments), log_mean_standard_error(moments), effective_sample_size(moments))
 
 
-def elbo(model: Model, params: Params, key: Key, batch: Any, *, num_samples: int = 1, chunk_size: int | None = None) -> Elbo:
+def elbo(
+    model: Model, params: Params, key: Key, batch: Any, *, num_samples: int = 1, chunk_size: int | None = None
+) -> Elbo:
     """The ELBO of each example, with its Monte Carlo standard error; streamed like `log_marginal`.
 
     Args:
@@ -109,13 +111,15 @@ def elbo(model: Model, params: Params, key: Key, batch: Any, *, num_samples: int
         Kingma & Welling 2014, eqs. 6 and 7.
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    count, mean, squares, log_likelihood, kl = _map_examples(_elbo_sums_of, model, params, key, batch, num_samples, chunk_size)
+    count, mean, squares, log_likelihood, kl = _map_examples(
+        _elbo_sums_of, model, params, key, batch, num_samples, chunk_size
+    )
     variance = squares / jnp.where(count > 1, count - 1, jnp.nan)
     return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
 
 
 class _ElboSums(NamedTuple):
-    count: Array
+    num_samples: Array
     mean: Array
     sum_squares: Array
     log_likelihood: Array
@@ -124,7 +128,7 @@ class _ElboSums(NamedTuple):
 
 def _moments_of(terms: LogTerms) -> WeightMoments:
     moments = weight_moments(terms.log_weights)
-    return moments._replace(count=jnp.broadcast_to(moments.count, moments.mean.shape))
+    return moments._replace(num_samples=jnp.broadcast_to(moments.num_samples, moments.mean.shape))
 
 
 def _elbo_sums_of(terms: LogTerms) -> _ElboSums:
@@ -137,20 +141,24 @@ def _elbo_sums_of(terms: LogTerms) -> _ElboSums:
 
 
 def _merge_sums(a: _ElboSums, b: _ElboSums) -> _ElboSums:
-    count = a.count + b.count
-    share, delta = b.count / count, b.mean - a.mean
-    squares = a.sum_squares + b.sum_squares + delta**2 * a.count * share
-    averages = ((1 - share) * left + share * right for left, right in ((a.log_likelihood, b.log_likelihood), (a.kl, b.kl)))
+    count = a.num_samples + b.num_samples
+    share, delta = b.num_samples / count, b.mean - a.mean
+    squares = a.sum_squares + b.sum_squares + delta**2 * a.num_samples * share
+    averages = (
+        (1 - share) * left + share * right for left, right in ((a.log_likelihood, b.log_likelihood), (a.kl, b.kl))
+    )
     return _ElboSums(count, a.mean + share * delta, squares, *averages)
 
 
 _MERGE: dict[Callable, Callable] = {_moments_of: merge_moments, _elbo_sums_of: _merge_sums}
 
 
-def _map_examples(summary: Callable, model: Model, params: Params, key: Key, batch: Any, num_samples: int, chunk_size: int | None) -> Any:
+def _map_examples(
+    summary: Callable, model: Model, params: Params, key: Key, batch: Any, num_samples: int, chunk_size: int | None
+) -> Any:
     """Runs the stream for every example of the leading axis, several at a time, in one compiled program."""
     checks.key(key)
-    batch = checks.batch(batch)
+    batch = checks.batch(batch, "batch", model)
     if chunk_size is not None:
         checks.positive_int(chunk_size, "chunk_size")
     return _compiled(summary, model, num_samples, chunk_size, params, key, batch._replace(weight=None))
@@ -170,14 +178,18 @@ def _compiled(
 
     def one(example: tuple[Key, Batch]) -> Any:
         example_key, single = example
-        out = _stream(summary, model, num_samples, chunk, params, example_key, jax.tree.map(lambda leaf: leaf[None], single))
+        out = _stream(
+            summary, model, num_samples, chunk, params, example_key, jax.tree.map(lambda leaf: leaf[None], single)
+        )
         return jax.tree.map(lambda leaf: leaf[0], out)
 
     block = max(1, min(examples, budget // (chunk * entries)))
     return jax.lax.map(one, (jax.random.split(key, examples), batch), batch_size=block)
 
 
-def _stream(summary: Callable, model: Model, num_samples: int, chunk: int, params: Params, key: Key, batch: Batch) -> Any:
+def _stream(
+    summary: Callable, model: Model, num_samples: int, chunk: int, params: Params, key: Key, batch: Batch
+) -> Any:
     """Summaries of ``num_samples`` draws, ``chunk`` at a time, merged as they come."""
 
     def draw(index: Any, size: int) -> Any:

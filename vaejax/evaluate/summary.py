@@ -14,16 +14,17 @@ class MeanEstimate(NamedTuple):
         mean: the mean.
         standard_error: between examples, sd/√n: how the mean would move with another test set (Monte Carlo noise included).
         monte_carlo_error: of the sampling alone, √Σ se²/n: how it would move with other random numbers on these examples.
-        count: number of examples.
+        num_examples: how many.
     """
 
     mean: float
     standard_error: float
     monte_carlo_error: float
-    count: int
+    num_examples: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.standard_error:.3f} (between {self.count} examples; Monte Carlo ± {self.monte_carlo_error:.3f})"
+        errors = f"(between {self.num_examples} examples; Monte Carlo ± {self.monte_carlo_error:.3f})"
+        return f"{self.mean:.3f} ± {self.standard_error:.3f} {errors}"
 
 
 def mean_estimate(estimate: Array, standard_error: Array) -> MeanEstimate:
@@ -43,6 +44,8 @@ def mean_estimate(estimate: Array, standard_error: Array) -> MeanEstimate:
     """
     values, errors = np.asarray(estimate, np.float64).ravel(), np.asarray(standard_error, np.float64).ravel()
     if values.shape != errors.shape or not values.size:
-        raise ValueError(f"estimate and standard_error must agree in shape and hold examples, got {np.shape(estimate)} and {np.shape(standard_error)}")
+        raise ValueError(
+            f"estimate and standard_error must agree in shape and hold examples, got {np.shape(estimate)} and {np.shape(standard_error)}"
+        )
     between = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     return MeanEstimate(float(values.mean()), between, float(np.sqrt((errors**2).sum()) / values.size), values.size)

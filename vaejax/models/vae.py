@@ -98,6 +98,7 @@ def vae(
         posterior=functools.partial(_posterior, parts),
         prior=functools.partial(_prior, parts),
         likelihood=functools.partial(_likelihood, parts),
+        check=functools.partial(_check, parts),
     )
 
 
@@ -113,13 +114,17 @@ def _init(parts: _Parts, key: Key, batch: Any = None) -> Params:
     }
 
 
-def _data_bias(parts: _Parts, batch: Any) -> Array:
+def _check(parts: _Parts, batch: Any) -> None:
     batch = as_batch(batch)
     checks.event_shape(batch.x, parts.x_shape)
+    parts.family.check(batch.x, batch.mask)
+
+
+def _data_bias(parts: _Parts, batch: Any) -> Array:
+    _check(parts, batch)
+    batch = as_batch(batch)
     x = observed(batch).reshape(-1, *parts.x_shape)
-    mask = None if batch.mask is None else batch.mask.reshape(x.shape)
-    parts.family.check(x, mask)
-    return parts.family.bias(x, mask).astype(default_float())
+    return parts.family.bias(x, None if batch.mask is None else batch.mask.reshape(x.shape)).astype(default_float())
 
 
 def _posterior(parts: _Parts, params: Params, x: Array, context: Any = None, *, key: Key | None = None) -> Distribution:
@@ -136,13 +141,17 @@ def _prior(parts: _Parts, params: Params, context: Any = None) -> Distribution:
     return standard_normal(parts.latent_size)
 
 
-def _likelihood(parts: _Parts, params: Params, z: Array, context: Any = None, *, key: Key | None = None) -> Distribution:
+def _likelihood(
+    parts: _Parts, params: Params, z: Array, context: Any = None, *, key: Key | None = None
+) -> Distribution:
     checks.event_shape(z, (parts.latent_size,), "z")
     _check_params(params)
     lead = z.shape[:-1]
-    raw = call(parts.decoder.apply, params["decoder"], z, *_features(parts, context, lead), key=key)
-    raw = _checked_output(raw, (*lead, *parts.raw_shape), "decoder") + params["output_bias"]
-    return parts.family.distribution(params["likelihood"], raw, len(parts.x_shape))
+    features = [f.reshape(-1, f.shape[-1]) for f in (z, *_features(parts, context, lead))]
+    raw = call(parts.decoder.apply, params["decoder"], *features, key=key)
+    # The bias joins while there is one leading axis: after [K, batch] XLA would compute the gradient of raw twice.
+    raw = _checked_output(raw, (features[0].shape[0], *parts.raw_shape), "decoder") + params["output_bias"]
+    return parts.family.distribution(params["likelihood"], raw.reshape(*lead, *parts.raw_shape), len(parts.x_shape))
 
 
 def _features(parts: _Parts, context: Any, lead: tuple[int, ...]) -> tuple[Array, ...]:
@@ -150,10 +159,14 @@ def _features(parts: _Parts, context: Any, lead: tuple[int, ...]) -> tuple[Array
     size = parts.context_size
     if not size:
         if context is not None:
-            raise ValueError("the batch has a context, but this model was built without one; pass context_size= to vae, or leave the context out")
+            raise ValueError(
+                "the batch has a context, but this model was built without one; pass context_size= to vae, or leave the context out"
+            )
         return ()
     if not hasattr(context, "dtype"):
-        raise ValueError(f"this model was built with context_size={size}; give Batch(x, context=...) with one array, got {type(context).__name__}")
+        raise ValueError(
+            f"this model was built with context_size={size}; give Batch(x, context=...) with one array, got {type(context).__name__}"
+        )
     if jnp.issubdtype(context.dtype, jnp.integer):
         checks.values(context, lambda c: (c >= 0) & (c < size), "context", f"labels from 0 to {size - 1}")
         context = jax.nn.one_hot(context, size, dtype=default_float())
@@ -171,4 +184,6 @@ def _check_params(params: Params) -> None:
     names = {"encoder", "decoder", "output_bias", "likelihood"}
     if not isinstance(params, dict) or set(params) != names:
         came = sorted(params) if isinstance(params, dict) else type(params).__name__
-        raise ValueError(f"these params do not belong to a vae: got {came}, wanted {sorted(names)}; use the params that its init returned")
+        raise ValueError(
+            f"these params do not belong to a vae: got {came}, wanted {sorted(names)}; use the params that its init returned"
+        )

@@ -1,5 +1,6 @@
 """A small convolutional encoder and decoder for images ``[height, width]`` or ``[height, width, channels]``."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,9 @@ def _halved(size: int, times: int) -> int:
 
 def _check_image(shape: tuple[int, ...]) -> None:
     if len(shape) not in (2, 3):
-        raise ValueError(f"convolutions need an image shape [height, width] or [height, width, channels], got {list(shape)}")
+        raise ValueError(
+            f"convolutions need an image shape [height, width] or [height, width, channels], got {list(shape)}"
+        )
 
 
 class ConvEncoder(nnx.Module):
@@ -43,8 +46,10 @@ class ConvEncoder(nnx.Module):
     ):
         self.shape, self.activation, self.depth = tuple(shape), activation, len(widths)
         sizes = [_channels(shape) + context_size, *widths]
-        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
-            setattr(self, f"conv_{i}", nnx.Conv(fan_in, fan_out, (3, 3), strides=2, padding="SAME", dtype=dtype, rngs=rngs))
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            setattr(
+                self, f"conv_{i}", nnx.Conv(fan_in, fan_out, (3, 3), strides=2, padding="SAME", dtype=dtype, rngs=rngs)
+            )
         flat = math.prod(_halved(s, len(widths)) for s in shape[:2]) * sizes[-1]
         self.out = nnx.Linear(flat, out_size, dtype=dtype, rngs=rngs)
 
@@ -79,12 +84,14 @@ class ConvDecoder(nnx.Module):
         self.start = (*(_halved(s, len(widths)) for s in shape[:2]), widths[0])
         self.dense = nnx.Linear(in_size, math.prod(self.start), dtype=dtype, rngs=rngs)
         sizes = [*widths, _channels(shape) * outputs]
-        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             bias = use_output_bias or i + 1 < len(widths)
             setattr(
                 self,
                 f"conv_{i}",
-                nnx.ConvTranspose(fan_in, fan_out, (3, 3), strides=(2, 2), padding="SAME", use_bias=bias, dtype=dtype, rngs=rngs),
+                nnx.ConvTranspose(
+                    fan_in, fan_out, (3, 3), strides=(2, 2), padding="SAME", use_bias=bias, dtype=dtype, rngs=rngs
+                ),
             )
 
     def __call__(self, z: Array, context: Array | None = None) -> Array:
@@ -115,7 +122,13 @@ def conv_encoder(
 
 
 def conv_decoder(
-    latent_size: int, widths: Sequence[int], shape: tuple[int, ...], *, outputs: int = 1, context_size: int = 0, **options: Any
+    latent_size: int,
+    widths: Sequence[int],
+    shape: tuple[int, ...],
+    *,
+    outputs: int = 1,
+    context_size: int = 0,
+    **options: Any,
 ) -> Network:
     """A `ConvDecoder` as a pure network.
 

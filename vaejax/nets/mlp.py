@@ -1,5 +1,6 @@
 """Multilayer perceptrons."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from flax import nnx
 from vaejax import checks
 from vaejax.nets.network import Network, from_nnx
 from vaejax.types import Array
+
+# Glorot & Bengio 2010, as in the nets of Kingma & Welling 2014 and Burda et al. 2016.
+_GLOROT = nnx.initializers.glorot_uniform()
 
 
 class MLP(nnx.Module):
@@ -30,13 +34,18 @@ class MLP(nnx.Module):
         layer_norm: bool = False,
         dropout_rate: float = 0.0,
         use_output_bias: bool = True,
-        kernel_init: Callable = nnx.initializers.glorot_uniform(),
+        kernel_init: Callable = _GLOROT,
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        self.in_ndims, self.out_shape, self.activation, self.depth = in_ndims, tuple(out_shape), activation, len(hidden_sizes)
+        self.in_ndims, self.out_shape, self.activation, self.depth = (
+            in_ndims,
+            tuple(out_shape),
+            activation,
+            len(hidden_sizes),
+        )
         sizes = [in_size, *hidden_sizes]
-        for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             setattr(self, f"dense_{i}", nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, dtype=dtype, rngs=rngs))
             if layer_norm:
                 setattr(self, f"norm_{i}", nnx.LayerNorm(fan_out, dtype=dtype, rngs=rngs))
@@ -48,15 +57,16 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """``[..., *event]`` and ``[..., c]`` to ``[..., *out_shape]``."""
-        h = x.reshape(*x.shape[: x.ndim - self.in_ndims], -1)
+        lead = x.shape[: x.ndim - self.in_ndims]
+        # One leading axis: with [K, batch, ...] XLA computes the gradient of every layer's output more than once.
+        h = x.reshape(math.prod(lead), -1)
         if context is not None:
-            h = jnp.concatenate([h, context.astype(h.dtype)], -1)
+            h = jnp.concatenate([h, context.reshape(h.shape[0], -1).astype(h.dtype)], -1)
         for i in range(self.depth):
             h = getattr(self, f"dense_{i}")(h)
             h = getattr(self, f"norm_{i}", lambda y: y)(h)
             h = getattr(self, f"dropout_{i}", lambda y: y)(self.activation(h))
-        out = self.out(h)
-        return out.reshape(*out.shape[:-1], *self.out_shape)
+        return self.out(h).reshape(*lead, *self.out_shape)
 
 
 def mlp(
@@ -83,5 +93,7 @@ def mlp(
     checks.real(dropout_rate, "dropout_rate", minimum=0.0, maximum=0.99)
     in_size = math.prod(in_shape) + context_size
     return from_nnx(
-        lambda rngs: MLP(in_size, hidden_sizes, out_shape, in_ndims=len(in_shape), dropout_rate=dropout_rate, rngs=rngs, **options)
+        lambda rngs: MLP(
+            in_size, hidden_sizes, out_shape, in_ndims=len(in_shape), dropout_rate=dropout_rate, rngs=rngs, **options
+        )
     )

@@ -52,12 +52,8 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         >>> sorted(net.init(jax.random.key(0)))
         ['bias', 'kernel']
     """
-
-    def split(key: Key) -> tuple[Any, Any, Any]:
-        return nnx.split(build(nnx.Rngs(key)), nnx.Param, ...)
-
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    training_graph, abstract_params, abstract_rest = nnx.split(abstract, nnx.Param, ...)
+    training_graph, abstract_params, abstract_rest = _split(abstract)
     abstract.eval()
     graph = nnx.graphdef(abstract)
     expected = nnx.to_pure_dict(abstract_params)
@@ -70,7 +66,10 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         )
 
     def init(key: Key, *inputs: Any) -> Params:
-        return jax.tree.map(lambda leaf: leaf.astype(default_float()), nnx.to_pure_dict(split(key)[1]))
+        return jax.tree.map(
+            lambda leaf: leaf.astype(default_float()),
+            nnx.to_pure_dict(_split(build(nnx.Rngs(key)))[1]),
+        )
 
     def random_streams(key: Key | None) -> Any:
         leaves, tree = jax.tree.flatten(abstract_rest)
@@ -85,12 +84,18 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
 
     def apply(params: Params, *inputs: Any, key: Key | None = None) -> Any:
         checks.same_tree(params, expected, owner)
-        state = nnx.split(abstract, nnx.Param, ...)[1]
+        state = _split(abstract)[1]
         nnx.replace_by_pure_dict(state, params)
         module = nnx.merge(graph if key is None else training_graph, state, random_streams(key))
         return module(*inputs)
 
     return Network(init, apply)
+
+
+def _split(module: nnx.Module) -> tuple[Any, Any, Any]:
+    """Its graph, its parameters, and whatever else it holds."""
+    parts: Any = nnx.split(module, nnx.Param, ...)
+    return parts
 
 
 def from_linen(module: Any, *, deterministic_argument: str = "deterministic") -> Network:
@@ -111,7 +116,9 @@ def from_linen(module: Any, *, deterministic_argument: str = "deterministic") ->
     def init(key: Key, *inputs: Any) -> Params:
         variables = module.init({"params": key}, *inputs, **options(None))
         if extra := set(variables) - {"params"}:
-            raise ValueError(f"{type(module).__name__} makes the collections {sorted(extra)} beside params, which a pure network cannot update")
+            raise ValueError(
+                f"{type(module).__name__} makes the collections {sorted(extra)} beside params, which a pure network cannot update"
+            )
         return variables["params"]
 
     def apply(params: Params, *inputs: Any, key: Key | None = None) -> Any:

@@ -27,7 +27,9 @@ class Objective(NamedTuple):
         return self.function(terms, step=step)
 
 
-def objective(*, maximize: bool = True, of_log_weights: bool | Callable[..., bool] = False) -> Callable[[Callable], Callable]:
+def objective(
+    *, maximize: bool = True, of_log_weights: bool | Callable[..., bool] = False
+) -> Callable[[Callable], Callable]:
     """Decorates a function ``(terms, *, step=0, …) -> [*batch]`` as an objective.
 
     Args:
@@ -63,15 +65,22 @@ def as_objective(function: Any) -> Objective:
             f"objective must be a function of log-terms such as vaejax.objectives.elbo, got {type(function).__name__}; "
             "set its options with functools.partial"
         )
-    inner, options = function, {}
+    inner: Any = function
+    options: dict[str, Any] = {}
     while isinstance(inner, functools.partial):
         if inner.args:
             raise TypeError("an objective takes its options by keyword: functools.partial(objective, beta=0.5)")
         inner, options = inner.func, {**inner.keywords, **options}
     if isinstance(inner, type):
-        raise TypeError(f"objective must be a function of log-terms such as vaejax.objectives.elbo, got the class {inner.__name__}")
+        raise TypeError(
+            f"objective must be a function of log-terms such as vaejax.objectives.elbo, got the class {inner.__name__}"
+        )
     info = getattr(inner, "objective_info", None)
     if info is None:
-        return Objective(lambda terms, step=0: function(terms), getattr(inner, "__name__", type(inner).__name__), True, False)
+        return Objective(
+            lambda terms, step=0: function(terms), getattr(inner, "__name__", type(inner).__name__), True, False
+        )
     name, maximize, of_log_weights = info
-    return Objective(function, name, maximize, of_log_weights(**options) if callable(of_log_weights) else of_log_weights)
+    return Objective(
+        function, name, maximize, of_log_weights(**options) if callable(of_log_weights) else of_log_weights
+    )

@@ -60,26 +60,34 @@ def elbo(
     weight = beta(step) if callable(beta) else checks.real(beta, "beta", minimum=0.0)
     checks.real(free_bits, "free_bits", minimum=0.0)
     reconstruction = jnp.mean(terms.log_likelihood, axis=0)
-    if free_bits:
-        cost = _with_free_bits(terms, kl, free_bits, free_bits_groups, free_bits_average)
-    else:
-        cost = _divergence(terms, kl)
+    cost = (
+        _with_free_bits(terms, kl, free_bits, free_bits_groups, free_bits_average)
+        if free_bits
+        else divergence(terms, kl)
+    )
     value = reconstruction - weight * cost
     return value if terms.penalty is None else value - terms.penalty
 
 
-def _divergence(terms: LogTerms, kl: str) -> Array:
+def divergence(terms: LogTerms, kl: str = "auto") -> Array:
+    """KL(q(z|x) || p(z)) ``[*batch]``: the closed form where the terms carry it (and ``kl`` allows), else the mean over draws."""
     if kl == "monte_carlo" or (kl == "auto" and terms.kl is None):
         return jnp.mean(terms.log_posterior - terms.log_prior, axis=0)
     if terms.kl is None:
-        raise ValueError("kl='closed_form', but the terms have none: no closed form is known for this posterior and prior; use 'auto' or 'monte_carlo'")
+        raise ValueError(
+            "kl='closed_form', but the terms have none: no closed form is known for this posterior and prior; use 'auto' or 'monte_carlo'"
+        )
     return terms.kl if terms.kl.ndim < terms.log_prior.ndim else jnp.mean(terms.kl, axis=0)
 
 
-def _with_free_bits(terms: LogTerms, kl: str, free_bits: float, groups: int | Sequence[int] | None, average: str) -> Array:
+def _with_free_bits(
+    terms: LogTerms, kl: str, free_bits: float, groups: int | Sequence[int] | None, average: str
+) -> Array:
     checks.one_of(average, "free_bits_average", ("minibatch", "per_example"))
     if kl == "monte_carlo" or terms.kl_parts is None:
-        raise ValueError("free bits need the closed-form KL of each latent dimension; use a posterior and prior that have one, and kl='auto'")
+        raise ValueError(
+            "free bits need the closed-form KL of each latent dimension; use a posterior and prior that have one, and kl='auto'"
+        )
     batch_ndims = terms.log_prior.ndim - 1
     parts = terms.kl_parts.reshape(*terms.kl_parts.shape[:batch_ndims], -1)
     grouped = parts @ _membership(parts.shape[-1], groups).astype(parts.dtype)
@@ -95,11 +103,15 @@ def _membership(size: int, groups: int | Sequence[int] | None) -> Array:
         return jnp.eye(size)
     if isinstance(groups, int):
         if groups < 1 or size % groups:
-            raise ValueError(f"free_bits_groups={groups} does not divide the {size} latent dimensions; give the group of each dimension instead")
+            raise ValueError(
+                f"free_bits_groups={groups} does not divide the {size} latent dimensions; give the group of each dimension instead"
+            )
         ids = np.repeat(np.arange(groups), size // groups)
     else:
         ids = np.asarray(groups)
         if ids.shape != (size,) or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(f"free_bits_groups must name the group of each of the {size} latent dimensions, got shape {list(ids.shape)}")
+            raise ValueError(
+                f"free_bits_groups must name the group of each of the {size} latent dimensions, got shape {list(ids.shape)}"
+            )
         ids = np.unique(ids, return_inverse=True)[1]
     return jax.nn.one_hot(ids, ids.max() + 1)

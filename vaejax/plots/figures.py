@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vaejax import checks
 from vaejax.types import Array, Key, Model, Params, as_batch, call, observed
@@ -35,7 +36,9 @@ def curves(history: Mapping[str, np.ndarray]) -> Figure:
         upper.plot(epochs, mean, color=_ORANGE, ls="--", label="validation ELBO, ± 1 s.e.")
         upper.fill_between(epochs, mean - error, mean + error, color=_ORANGE, alpha=0.2, lw=0)
     # The first epochs fall from far away and would flatten everything else.
-    shown = np.concatenate([history[name][len(epochs) // 20 :] for name in ("objective", "validation_elbo") if name in history])
+    shown = np.concatenate(
+        [history[name][len(epochs) // 20 :] for name in ("objective", "validation_elbo") if name in history]
+    )
     margin = 0.05 * (np.ptp(shown) or 1.0)
     upper.set_ylim(shown.min() - margin, shown.max() + margin)
     upper.set_ylabel("nats per example")
@@ -71,7 +74,14 @@ def reconstructions(
 
 
 def prior_samples(
-    model: Model, params: Params, key: Key, *, num_rows: int = 5, num_columns: int = 10, image_shape: tuple[int, ...] | None = None, ancestral: bool = False
+    model: Model,
+    params: Params,
+    key: Key,
+    *,
+    num_rows: int = 5,
+    num_columns: int = 10,
+    image_shape: tuple[int, ...] | None = None,
+    ancestral: bool = False,
 ) -> Figure:
     """Images from z ~ p(z): the means of p(x|z), or with ``ancestral`` draws x ~ p(x|z), noise and all."""
     checks.key(key)
@@ -98,8 +108,8 @@ def _image_grid(rows: list[tuple[str, np.ndarray]]) -> Figure:
         raise ValueError(f"examples of shape {list(shape)} are no images; give image_shape=(height, width)")
     low, high = min(r.min() for _, r in rows), max(r.max() for _, r in rows)
     columns = rows[0][1].shape[0]
-    figure = Figure(figsize=(0.6 * columns + 0.6, 0.6 * len(rows) * shape[0] / shape[1] + 0.1), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
+    size = (0.6 * columns + 0.6, 0.6 * len(rows) * shape[0] / shape[1] + 0.1)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02))
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, (name, images) in zip(grid, rows):
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center")

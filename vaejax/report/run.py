@@ -29,7 +29,14 @@ def new_run_directory(parent: str | Path, name: str) -> Path:
     raise FileExistsError(f"{parent} holds too many runs named {name}-{stamp}")
 
 
-def write_run(directory: Path, *, params: Params, summary: Mapping[str, Any], history: Mapping[str, np.ndarray], figures: Mapping[str, Any]) -> None:
+def write_run(
+    directory: Path,
+    *,
+    params: Params,
+    summary: Mapping[str, Any],
+    history: Mapping[str, np.ndarray],
+    figures: Mapping[str, Any],
+) -> None:
     """Writes ``params/`` (Orbax), ``summary.json`` (with the history) and one PNG for each figure.
 
     Args:

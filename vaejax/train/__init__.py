@@ -7,4 +7,14 @@ from vaejax.train.fit import FitResult, fit
 from vaejax.train.state import init
 from vaejax.train.step import make_train_step, step
 
-__all__ = ["FitResult", "NonFiniteError", "fit", "init", "load_params", "make_epoch", "make_train_step", "save_params", "step"]
+__all__ = [
+    "FitResult",
+    "NonFiniteError",
+    "fit",
+    "init",
+    "load_params",
+    "make_epoch",
+    "make_train_step",
+    "save_params",
+    "step",
+]

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -47,6 +46,6 @@ def load_params(path: str | os.PathLike, like: Params) -> Params:
         except ValueError:
             raise
         except Exception as error:
-            raise ValueError(f"the checkpoint at {source} cannot be read and may be damaged ({type(error).__name__}: {error})") from error
-
-
+            raise ValueError(
+                f"the checkpoint at {source} cannot be read and may be damaged ({type(error).__name__}: {error})"
+            ) from error

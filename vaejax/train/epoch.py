@@ -34,7 +34,9 @@ def plan_epoch(key: Key, num_examples: int, batch_size: int) -> Plan:
     next_key, shuffle_key, preprocess_key = jax.random.split(key, 3)
     num_batches = num_examples // batch_size
     if not num_batches:
-        raise ValueError(f"batch_size={batch_size} is larger than the data, {num_examples} examples; make batches smaller")
+        raise ValueError(
+            f"batch_size={batch_size} is larger than the data, {num_examples} examples; make batches smaller"
+        )
     order = jax.random.permutation(shuffle_key, num_examples)[: num_batches * batch_size]
     return Plan(order.reshape(num_batches, batch_size), preprocess_key, next_key)
 

@@ -28,7 +28,13 @@ class NonFiniteError(FloatingPointError):
 
 
 def find(
-    model: Model, estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState, data: Batch, batch_size: int, preprocess: Preprocess | None
+    model: Model,
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    data: Batch,
+    batch_size: int,
+    preprocess: Preprocess | None,
 ) -> tuple[TrainState, str]:
     """Replays an epoch from its first state, one step at a time, up to the step that breaks.
 
@@ -46,7 +52,9 @@ def find(
         grads = estimator.estimate(state.params, state.estimator_state, key, batch, state.step)[0].grads
         terms = log_terms(model, state.params, key, batch)
         named = {"x": batch.x.astype(jnp.float32)} | {
-            name: getattr(terms, name) for name in ("log_likelihood", "log_prior", "log_posterior", "kl") if getattr(terms, name) is not None
+            name: getattr(terms, name)
+            for name in ("log_likelihood", "log_prior", "log_posterior", "kl")
+            if getattr(terms, name) is not None
         }
         return after, {"terms": named, "objective": metrics["objective"], "grads": grads, "params": after.params}
 

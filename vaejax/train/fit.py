@@ -82,10 +82,12 @@ def fit(
     checks.positive_int(num_epochs, "num_epochs")
     checks.positive_int(batch_size, "batch_size")
     checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
+    check_parts(estimator, optimizer)
     device_data = jax.tree.map(jnp.asarray, checks.batch(data))
-    size = device_data.x.shape[0]
-    if batch_size > size:
-        raise ValueError(f"batch_size={batch_size} is larger than the data, {size} examples; make batches smaller")
+    if batch_size > device_data.x.shape[0]:
+        raise ValueError(
+            f"batch_size={batch_size} is larger than the data, {device_data.x.shape[0]} examples; make batches smaller"
+        )
     init_key, look_key, validation_key = jax.random.split(key, 3)
     if nonfinite == "skip":
         # The bound on consecutive errors is ours to set: beyond it apply_if_finite would let the NaN through.
@@ -93,12 +95,22 @@ def fit(
     if state is None:
         state = init(init_key, model, estimator, optimizer, _first_look(look_key, device_data, preprocess))
     else:
-        check_parts(estimator, optimizer)
         state = jax.tree.map(jnp.copy, state)
     if validation is not None:
-        validation = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
-        validation = validation if preprocess is None else preprocess(jax.random.fold_in(validation_key, 0), validation)
-    loop = _Loop(model, estimator, optimizer, device_data, validation, validation_samples, batch_size, preprocess, sharding, nonfinite, validation_key)
+        validation = _held_out(model, validation, validation_key, preprocess)
+    loop = _Loop(
+        model,
+        estimator,
+        optimizer,
+        device_data,
+        validation,
+        validation_samples,
+        batch_size,
+        preprocess,
+        sharding,
+        nonfinite,
+        validation_key,
+    )
     return loop.run(state, num_epochs, progress)
 
 
@@ -108,6 +120,14 @@ def _first_look(key: Key, data: Batch, preprocess: Preprocess | None) -> Batch:
         return data
     stride = -(-data.x.size // _INIT_ENTRIES)
     return preprocess(key, jax.tree.map(lambda leaf: leaf[::stride], data))
+
+
+def _held_out(model: Model, validation: Any, key: Key, preprocess: Preprocess | None) -> Batch:
+    """Validation data on the device, preprocessed once so that its ELBO is comparable between epochs."""
+    batch = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
+    return checks.batch(
+        batch if preprocess is None else preprocess(jax.random.fold_in(key, 0), batch), "validation", model
+    )
 
 
 class _Loop(NamedTuple):
@@ -124,7 +144,13 @@ class _Loop(NamedTuple):
     validation_key: Key
 
     def run(self, state: TrainState, num_epochs: int, progress: bool | None) -> FitResult:
-        epoch = make_epoch(self.estimator, self.optimizer, batch_size=self.batch_size, preprocess=self.preprocess, sharding=self.sharding)
+        epoch = make_epoch(
+            self.estimator,
+            self.optimizer,
+            batch_size=self.batch_size,
+            preprocess=self.preprocess,
+            sharding=self.sharding,
+        )
         used = self.data.x.shape[0] // self.batch_size * self.batch_size
         rows: list[dict[str, float]] = []
         # The last whole epoch: its state and its number. One assignment, so that Ctrl-C never sees half of it.
@@ -147,7 +173,9 @@ class _Loop(NamedTuple):
                 return FitResult(done[0], _columns(rows[: done[1]]), True)
         return FitResult(state, _columns(rows))
 
-    def _means(self, metrics: dict[str, np.ndarray], before: TrainState, after: TrainState, rows: list[dict[str, float]]) -> dict[str, float]:
+    def _means(
+        self, metrics: dict[str, np.ndarray], before: TrainState, after: TrainState, rows: list[dict[str, float]]
+    ) -> dict[str, float]:
         ok = np.all([np.isfinite(values) for values in metrics.values()], axis=0)
         if self.nonfinite == "stop":
             # A last update that broke shows in no metric: the parameters themselves are asked too.
@@ -160,11 +188,13 @@ class _Loop(NamedTuple):
         return {name: float(values[ok].mean()) for name, values in metrics.items()} | {"skipped": skipped}
 
     def _stop(self, before: TrainState, rows: list[dict[str, float]]) -> None:
-        state, broken = finite.find(self.model, self.estimator, self.optimizer, before, self.data, self.batch_size, self.preprocess)
+        state, broken = finite.find(
+            self.model, self.estimator, self.optimizer, before, self.data, self.batch_size, self.preprocess
+        )
         number = int(state.step)
         raise finite.NonFiniteError(
-            f"training stopped at step {number} (epoch {len(rows) + 1}): {broken}. The state before it is in this error's .state; try a smaller "
-            "learning rate, optax.clip_by_global_norm, or nonfinite='skip'",
+            f"training stopped at step {number} (epoch {len(rows) + 1}): {broken}. The state before it is in this error's "
+            ".state; try a smaller learning rate, optax.clip_by_global_norm, or nonfinite='skip'",
             number,
             state,
             _columns(rows),

@@ -10,7 +10,9 @@ from vaejax import checks
 from vaejax.types import Estimator, Key, Model, Params, TrainState
 
 
-def init(key: Key, model: Model, estimator: Estimator, optimizer: optax.GradientTransformation, batch: Any) -> TrainState:
+def init(
+    key: Key, model: Model, estimator: Estimator, optimizer: optax.GradientTransformation, batch: Any
+) -> TrainState:
     """Initialises a model for training.
 
     Every array of the state is a copy of its own, so that donating the state to a train step never eats an array of the
@@ -42,16 +44,20 @@ def init(key: Key, model: Model, estimator: Estimator, optimizer: optax.Gradient
     params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), model.init(params_key, batch))
     estimator_state = estimator.init(params, estimator_key, batch)
     opt_state = effective_optimizer(estimator, optimizer).init(params)
-    rest = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (opt_state, estimator_state))
-    return TrainState(params, *rest, next_key, jnp.zeros((), jnp.int32))
+    opt_state, estimator_state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (opt_state, estimator_state))
+    return TrainState(params, opt_state, estimator_state, next_key, jnp.zeros((), jnp.int32))
 
 
 def check_parts(estimator: Any, optimizer: Any) -> None:
     """Raises unless these are an `Estimator` and an Optax optimiser."""
     if not isinstance(estimator, Estimator):
-        raise TypeError(f"estimator must be a vaejax.Estimator such as estimators.pathwise(model, objective), got {type(estimator).__name__}")
+        raise TypeError(
+            f"estimator must be a vaejax.Estimator such as estimators.pathwise(model, objective), got {type(estimator).__name__}"
+        )
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(f"optimizer must be an Optax gradient transformation such as optax.adam(1e-3), got {type(optimizer).__name__}")
+        raise TypeError(
+            f"optimizer must be an Optax gradient transformation such as optax.adam(1e-3), got {type(optimizer).__name__}"
+        )
 
 
 def effective_optimizer(estimator: Estimator, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

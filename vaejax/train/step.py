@@ -12,7 +12,9 @@ from vaejax.types import Array, Estimator, TrainState, as_batch
 Metrics = dict[str, Array]
 
 
-def step(estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+def step(
+    estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState, batch: Any
+) -> tuple[TrainState, Metrics]:
     """One update of the parameters: pure, not compiled, for use inside ``jit``, ``vmap`` and ``scan``.
 
     Args:
