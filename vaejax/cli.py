@@ -20,11 +20,11 @@ else:
 class Network:
     """The networks."""
 
-    latent_size: int = 8
+    latent_size: int = 16
     """Dimension of z."""
-    hidden_sizes: tuple[int, ...] = (128, 128)
+    hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the encoder's hidden layers; the decoder has them in reverse."""
-    dropout: float = 0.0
+    dropout: float = 0.1
     """Dropout rate, in training only."""
 
 
