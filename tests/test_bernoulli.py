@@ -116,6 +116,11 @@ def test_masked_entries_contribute_nothing():
         assert grad[1] == 0
 
 
+def test_narrow_logits_can_be_masked():
+    value = Bernoulli(jnp.zeros(3, jnp.float16)).masked_log_prob(jnp.ones(3), jnp.array([True, False, True]))
+    np.testing.assert_allclose(value, 2 * np.log(0.5), rtol=1e-6)
+
+
 def test_moments_and_samples(key):
     p = Bernoulli(jnp.array([-1.0, 2.0]))
     assert_mean(p.sample(seed=key, sample_shape=20_000), p.mean(), cap=0.01)

@@ -64,7 +64,7 @@ def test_two_runs_have_directories_of_their_own(tmp_path):
         (["train", "digit"], 2, "digits"),
         (["train"], 2, "required"),
         (["train", "digits", "--epochs", "many"], 2, "epochs"),
-        (["train", "digits", "--epochs", "0"], 1, "vaejax: num_epochs must be at least 1, got 0"),
+        (["train", "digits", "--epochs", "0"], 1, "vaejax: epochs must be at least 1, got 0"),
         (["train", "digits", "--batch-size", "5000"], 1, "vaejax: batch_size=5000 is larger than the data"),
         (["train", "digits", "--beta", "-1", "--epochs", "1"], 1, "vaejax: beta must be finite, at least 0, got -1"),
         (["train", "digits", "--samples", "0", "--epochs", "1"], 1, "vaejax: samples must be at least 1"),

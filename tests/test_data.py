@@ -65,6 +65,12 @@ def test_float_images(key):
     assert_mean(draws[:, 0], [0.0, 0.3, 1.0], cap=0.005)
 
 
+def test_missing_entries_are_no_obstacle(key):
+    x = jnp.array([[0.0, jnp.nan, 1.0]])
+    batch = data.dynamic_binarization()(key, Batch(x, mask=~jnp.isnan(x)))
+    np.testing.assert_array_equal(batch.x, [[0.0, 0.0, 1.0]])
+
+
 def test_eight_bits_an_entry_and_no_more(key):
     """The compiled program draws a quarter of a 32-bit word for each entry."""
     jaxpr = jax.make_jaxpr(lambda k, x: data.binarize(k, x, levels=16))(key, jnp.zeros((10, 784), jnp.uint8))

@@ -54,6 +54,11 @@ def test_every_objective_and_dependency_is_documented():
             assert bound.startswith(">="), requirement
 
 
+def test_no_placeholders_are_left():
+    for page in PAGES:
+        assert not re.findall(r"^[A-Z]+_[A-Z]+$", page.read_text(), re.MULTILINE), page
+
+
 def test_relative_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):

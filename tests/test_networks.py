@@ -137,6 +137,17 @@ def test_equinox(key):
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(jax.grad(lambda p: net.apply(p, x).sum())(params)))
 
 
+def test_equinox_dropout_only_with_a_key(key):
+    import equinox as eqx
+
+    net = nets.from_equinox(lambda k: eqx.nn.Sequential([eqx.nn.Linear(3, 8, key=k), eqx.nn.Dropout(0.5)]))
+    params, x = net.init(key), jnp.ones((5, 3))
+    np.testing.assert_array_equal(net.apply(params, x), net.apply(params, x))
+    dropped = net.apply(params, x, key=key)
+    assert not np.allclose(dropped, net.apply(params, x))
+    assert not np.allclose(dropped[0], dropped[1])
+
+
 def test_bad_sizes():
     with pytest.raises(ValueError, match="at least 1"):
         nets.mlp((3,), (0,), (2,))

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -104,6 +105,35 @@ def test_a_plain_function_is_an_objective(terms):
     adapted = as_objective(lambda t: t.log_weights.mean(0))
     np.testing.assert_array_equal(adapted(terms, step=3), terms.log_weights.mean(0))
     assert as_objective(adapted) is adapted
+
+
+def test_a_plain_function_that_takes_the_step_gets_it(terms):
+    def annealed(terms, *, step=0):
+        return terms.log_weights.mean(0) * step
+
+    np.testing.assert_allclose(as_objective(annealed)(terms, step=3), 3 * terms.log_weights.mean(0), rtol=1e-6)
+
+
+def test_free_bits_average_parts_that_carry_the_sample_axis(terms):
+    """LogTerms allows kl ``[K, *batch]``; with K equal to the batch a mix-up would go unnoticed without this."""
+    parts = jnp.stack([terms.kl_parts + i for i in range(4)])
+    many = LogTerms(*(jnp.ones((4, 4)) for _ in range(3)), kl=parts.sum(-1), kl_parts=parts)
+    once = LogTerms(*(jnp.ones((4, 4)) for _ in range(3)), kl=parts.mean(0).sum(-1), kl_parts=parts.mean(0))
+    for average in ("minibatch", "per_example"):
+        np.testing.assert_allclose(
+            elbo(many, free_bits=1.7, free_bits_average=average),
+            elbo(once, free_bits=1.7, free_bits_average=average),
+            rtol=1e-5,
+        )
+
+
+def test_weights_can_be_traced(terms):
+    """A sweep over β or λ in one program."""
+    swept = jax.vmap(lambda b: as_objective(functools.partial(elbo, beta=b))(terms))(jnp.array([0.5, 2.0]))
+    np.testing.assert_allclose(swept[1], elbo(terms, beta=2.0), rtol=1e-5)
+    swept = jax.vmap(lambda b: elbo(terms, free_bits=b))(jnp.array([0.0, 0.4]))
+    np.testing.assert_allclose(swept[1], elbo(terms, free_bits=0.4), rtol=1e-5)
+    np.testing.assert_allclose(swept[0].mean(), elbo(terms).mean() + terms.kl.mean() - terms.kl.mean(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("thing", [3.0, None, "elbo", jnp.zeros(3), dict, functools.partial(elbo, 1.0)])

@@ -41,6 +41,19 @@ def test_curves(tmp_path):
         plots.curves({"epoch": np.array([])})
 
 
+def test_conditional_models(key):
+    model = vaejax.models.vae(x_shape=(4, 5), latent_size=2, hidden_sizes=(8,), context_size=3)
+    params, labels = model.init(key), jnp.array([0, 1, 2, 0, 1, 2])
+    assert len(plots.prior_samples(model, params, key, num_rows=2, num_columns=3, context=labels).axes) == 6
+    batch = vaejax.Batch(jnp.ones((6, 4, 5)), labels, jnp.ones((6, 4, 5), bool))
+    assert len(plots.reconstructions(model, params, key, batch).axes) == 12
+
+
+def test_curves_survive_a_broken_epoch():
+    history = {"epoch": np.arange(1, 4), "objective": np.array([-3.0, np.nan, -1.0]), "kl": np.ones(3)}
+    assert np.isfinite(plots.curves(history).axes[0].get_ylim()).all()
+
+
 def test_missing_entries_show_as_the_model_sees_them(key):
     model = vaejax.models.vae(x_shape=(4, 5), latent_size=2, hidden_sizes=(8,), likelihood="normal")
     x = jnp.full((3, 4, 5), jnp.nan)

@@ -153,6 +153,14 @@ def test_composites_answer_for_their_parts():
     assert is_reparameterized(Own()) is False
 
 
+def test_tfp_keeps_a_record_that_is_believed():
+    from tensorflow_probability.substrates import jax as tfp
+
+    for make in (lambda d: d, lambda d: distrax.Independent(d, 1)):
+        assert is_reparameterized(make(tfp.distributions.Normal(jnp.zeros(2), 1.0))) is True
+        assert is_reparameterized(make(tfp.distributions.Bernoulli(logits=jnp.zeros(2)))) is False
+
+
 def test_vectors_from_noise():
     tril = jnp.array([[1.0, 0.0], [0.5, 0.3]])
     np.testing.assert_allclose(from_noise(MultivariateNormal(jnp.ones(2), tril), jnp.full(2, 0.5)), 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vaejax
-from vaejax.dists import Bernoulli, diagonal_normal, standard_normal
+from vaejax.dists import Bernoulli, Cauchy, Kumaraswamy, LogNormal, Poisson, diagonal_normal, standard_normal
 from vaejax.dists.backend import distrax
 
 
@@ -93,6 +93,65 @@ def test_a_mask_that_cannot_be_honoured_is_refused(key):
     whole = tiny(likelihood=lambda params, z: distrax.MultivariateNormalTri(z, jnp.eye(3)))
     with pytest.raises(TypeError, match="cannot be dropped one by one"):
         vaejax.log_terms(whole, PARAMS, key, vaejax.Batch(jnp.ones((5, 3)), mask=jnp.ones((5, 3), bool)))
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        lambda z: distrax.Normal(z, 1.0),
+        lambda z: LogNormal(z, jnp.ones_like(z)),
+        lambda z: distrax.Gamma(jnp.exp(z), 1.0),
+        lambda z: distrax.Beta(jnp.exp(z), 2.0),
+        lambda z: Poisson(z),
+        lambda z: Cauchy(z, jnp.ones_like(z)),
+        lambda z: distrax.Laplace(z, 1.0),
+        lambda z: Kumaraswamy(jnp.exp(z), jnp.ones_like(z)),
+    ],
+)
+def test_masked_entries_outside_the_support_have_no_gradient(family, key):
+    """A missing value becomes 0, which may lie outside the support: value and gradient are those of the rest alone."""
+    model = tiny(likelihood=lambda params, z: distrax.Independent(family(params["w"] * z), 1))
+    mask = jnp.array([[True, False, True]] * 4)
+    x = jnp.where(mask, 0.5, jnp.nan)
+
+    def value(params):
+        return vaejax.log_terms(model, params, key, vaejax.Batch(x, mask=mask)).log_likelihood.sum()
+
+    def by_hand(params):
+        z = params["w"] * vaejax.log_terms(model, params, key, vaejax.Batch(x, mask=mask)).latents
+        return family(z[..., jnp.array([0, 2])]).log_prob(jnp.full((1, 4, 2), 0.5)).sum()
+
+    np.testing.assert_allclose(value(PARAMS), by_hand(PARAMS), rtol=1e-4)
+    np.testing.assert_allclose(jax.grad(value)(PARAMS)["w"], jax.grad(by_hand)(PARAMS)["w"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_default_is_not_taken_for_a_context(key):
+    """The closure idiom keeps its value when the batch carries a context for somebody else."""
+    model = tiny(likelihood=lambda params, z, scale=0.8: diagonal_normal(z, jnp.asarray(scale)))
+    x = jnp.ones((5, 3))
+    with_context = vaejax.log_terms(model, PARAMS, key, vaejax.Batch(x, jnp.full((5, 3), 9.0)))
+    np.testing.assert_array_equal(with_context.log_likelihood, vaejax.log_terms(model, PARAMS, key, x).log_likelihood)
+
+
+@pytest.mark.parametrize("mask", [jnp.ones(3, bool), jnp.ones((3, 3)), jnp.ones((3, 1), bool)])
+def test_masks_never_broadcast(mask, key):
+    with pytest.raises(ValueError, match=r"batch.mask must be bool and have the shape of x \[3, 3\]"):
+        vaejax.log_terms(tiny(), PARAMS, key, vaejax.Batch(jnp.ones((3, 3)), mask=mask))
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 3), (1,), ()])
+def test_weights_never_broadcast(shape, key):
+    estimator = vaejax.estimators.pathwise(tiny(), vaejax.objectives.elbo)
+    with pytest.raises(ValueError, match=r"wanted one weight per example: \[\*batch\] = \[3\]"):
+        estimator.estimate(PARAMS, (), key, vaejax.Batch(jnp.ones((3, 3)), weight=jnp.ones(shape)))
+
+
+def test_mapping_over_examples_is_the_batch(key):
+    """The bundled model serves a single example too, so that vmap over examples works."""
+    model = vaejax.models.vae(x_shape=3, latent_size=2, hidden_sizes=(4,))
+    params, x = model.init(key), jnp.ones((5, 3))
+    mapped = jax.vmap(lambda row: vaejax.log_terms(model, params, key, row, num_samples=2).kl)(x)
+    np.testing.assert_allclose(mapped, vaejax.log_terms(model, params, key, x).kl, rtol=1e-5)
 
 
 def test_a_likelihood_that_takes_the_mask_uses_it(key):

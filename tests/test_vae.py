@@ -115,6 +115,7 @@ def test_context_reaches_both_networks(key):
         (0, jnp.zeros((4, 3)), "built without one"),
         (3, jnp.array([0, 1, 2, 3]), "labels from 0 to 2"),
         (3, jnp.zeros((4, 2)), r"context must have shape \[\*batch, 3\]"),
+        (3, jnp.zeros((5, 3)), r"context has leading axes \[5\], wanted those of the batch, \[4\]"),
     ],
 )
 def test_wrong_contexts_are_explained(context_size, context, message, key):
@@ -122,6 +123,26 @@ def test_wrong_contexts_are_explained(context_size, context, message, key):
     params = model.init(key, None)
     with pytest.raises(ValueError, match=message):
         vaejax.log_terms(model, params, key, vaejax.Batch(jnp.zeros((4, 2, 3)), context))
+
+
+def test_bad_contexts_are_refused_at_the_door(key):
+    """Inside a compiled step a label out of range would be one-hot encoded to zeros."""
+    model = build("bernoulli", context_size=3)
+    batch = vaejax.Batch(np.zeros((4, 2, 3), np.float32), np.array([0, 1, 2, 3]))
+    options = {"estimator": vaejax.estimators.pathwise(model, vaejax.objectives.elbo), "optimizer": optax.adam(1e-3)}
+    with pytest.raises(ValueError, match="labels from 0 to 2"):
+        vaejax.train.fit(key, model, batch, num_epochs=1, batch_size=2, **options)
+    with pytest.raises(ValueError, match="labels from 0 to 2"):
+        vaejax.evaluate.log_marginal(model, model.init(key), key, batch, num_samples=2)
+
+
+def test_an_integer_one_hot_is_a_context_too(key):
+    model = build("bernoulli", context_size=3)
+    params, x, labels = model.init(key), jnp.zeros((4, 2, 3)), jnp.array([0, 1, 2, 0])
+    one_hot = jax.nn.one_hot(labels, 3, dtype=jnp.int32)
+    np.testing.assert_allclose(
+        model.posterior(params, x, one_hot).mean(), model.posterior(params, x, labels).mean(), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,13 +179,18 @@ def test_bad_construction(key):
         likelihoods.normal(-1.0)
     with pytest.raises(ValueError, match="did you mean 'per_example'"):
         likelihoods.normal("per-example")
+    with pytest.raises(ValueError, match="num_classes must be at least 2"):
+        likelihoods.categorical(1)
+    with pytest.raises(ValueError, match="scale must hold positive numbers"):
+        vaejax.dists.diagonal_normal(jnp.zeros(2), jnp.array([1.0, -1.0]))
+    assert models.vae(x_shape=np.int64(6), latent_size=2).init(key)["output_bias"].shape == (6,)
     with pytest.raises(ValueError, match="total_count must be at least 1"):
         likelihoods.binomial(0)
     with pytest.raises(TypeError, match="typed key"):
         build("bernoulli").init(jax.random.PRNGKey(0), None)
 
 
-@pytest.mark.parametrize("x", [jnp.zeros((4, 2, 4)), jnp.zeros((2, 3)), jnp.zeros((4, 6))])
+@pytest.mark.parametrize("x", [jnp.zeros((4, 2, 4)), jnp.zeros(3), jnp.zeros((4, 6))])
 def test_wrong_event_shape(x, key):
     model = build("bernoulli")
     params = model.init(key, None)

@@ -72,9 +72,9 @@ def one_of(value: Any, name: str, options: Iterable[str]) -> str:
 
 
 def event_shape(x: Any, shape: tuple[int, ...], name: str = "x") -> None:
-    """Raises unless the last axes of ``x`` are ``shape``, with at least one batch axis before them."""
+    """Raises unless the last axes of ``x`` are ``shape``."""
     came = tuple(jnp.shape(x))
-    if len(came) <= len(shape) or came[len(came) - len(shape) :] != tuple(shape):
+    if len(came) < len(shape) or came[len(came) - len(shape) :] != tuple(shape):
         raise ValueError(
             f"{name} must have shape [*batch, {', '.join(map(str, shape))}], got {list(came)}; reshape the data or build for its shape"
         )
@@ -84,9 +84,9 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
     """Checks a batch whole: kinds, shapes and, where they can be read, values; with ``model`` also whether it can be that model's data.
 
     Raises:
-        TypeError: not arrays of real numbers, or a mask that is not bool.
-        ValueError: no examples; NaN or infinity in an observed entry, a context or a weight; a negative weight; a mask not of x's
-            shape; a weight or context that does not lead with the batch axis.
+        TypeError: not arrays of real numbers.
+        ValueError: no examples; NaN or infinity in an observed entry, a context or a weight; a negative weight; a mask that is
+            not bool or not of x's shape; a weight or context that does not lead with the batch axis.
     """
     checked = as_batch(data)
     x, context, mask, weight = checked
@@ -94,13 +94,6 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
         raise ValueError(
             f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed"
         )
-    if mask is not None:
-        if mask.dtype != jnp.bool_:
-            raise TypeError(
-                f"{name}.mask must be bool (True where observed), got dtype {mask.dtype}; use mask.astype(bool)"
-            )
-        if mask.shape != x.shape:
-            raise ValueError(f"{name}.mask must have the shape of x, {list(x.shape)}, got {list(mask.shape)}")
     finite(x, f"{name}.x", mask)
     if weight is not None:
         if tuple(weight.shape) != tuple(x.shape[: weight.ndim]) or weight.ndim == 0:

@@ -68,15 +68,18 @@ def train(
     import jax
 
     from vaejax import checks, report
+    from vaejax.train import save_params
 
-    checks.positive_int(samples, "samples")
+    for value, name in ((samples, "samples"), (optimisation.epochs, "epochs"), (optimisation.batch_size, "batch_size")):
+        checks.positive_int(value, name)
+    model, splits, preprocess = _build(likelihood, network)
     directory = report.new_run_directory(runs, dataset)
     print(f"{dataset} into {directory}")
     fit_key, test_key, evaluate_key, plot_key = jax.random.split(jax.random.key(seed), 4)
-    model, splits, preprocess = _build(likelihood, network)
     result = _fit(fit_key, model, splits, preprocess, optimisation, progress)
     test = splits.test if preprocess is None else preprocess(test_key, splits.test)
     params = result.state.params
+    save_params(directory / "params", params)  # before anything else can go wrong
     numbers = _evaluate(model, params, evaluate_key, test, samples)
     options = {
         "dataset": dataset,
@@ -88,7 +91,7 @@ def train(
         "interrupted": result.interrupted,
     }
     figures = _figures(model, params, plot_key, result.history, test)
-    report.write_run(directory, params=params, summary={**options, **numbers}, history=result.history, figures=figures)
+    report.write_run(directory, summary={**options, **numbers}, history=result.history, figures=figures)
     print(f"parameters, summary.json and figures ({', '.join(figures)}) are in {directory}")
     return 130 if result.interrupted else 0
 

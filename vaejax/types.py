@@ -133,6 +133,7 @@ def as_batch(batch: Any) -> Batch:
 
     Raises:
         TypeError: for anything else (lists, data frames) and for arrays that do not hold real numbers.
+        ValueError: for a mask that is not bool or not of x's shape.
 
     Examples:
         >>> import numpy as np
@@ -151,6 +152,16 @@ def as_batch(batch: Any) -> Batch:
     ):
         raise TypeError(
             f"a batch must hold real numbers, integers or bools, got dtype {x.dtype}; convert it, e.g. x.astype('float32')"
+        )
+    for name in ("mask", "weight"):
+        if (value := getattr(batch, name)) is not None and not hasattr(value, "dtype"):
+            raise TypeError(
+                f"batch.{name} must be an array, got {type(value).__name__}; convert it with jax.numpy.asarray"
+            )
+    if batch.mask is not None and (batch.mask.dtype != jnp.bool_ or batch.mask.shape != x.shape):
+        raise ValueError(
+            f"batch.mask must be bool and have the shape of x {list(x.shape)} (True where observed), got {batch.mask.dtype} of shape "
+            f"{list(batch.mask.shape)}; use mask.astype(bool), jax.numpy.broadcast_to"
         )
     return batch
 
@@ -179,8 +190,9 @@ def broadcast_context(context: Any, z: Any) -> Any:
 def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -> Any:
     """Calls a model function with the optional inputs that are given *and* that it declares.
 
-    ``context`` is passed by name where the function has such a parameter, else as the next positional argument where there
-    is room for one; ``optional`` (mask, key, …) only by name. Inputs that are None, or not declared, are left out, so that
+    ``context`` is passed by name where the function has such a parameter, else as the next positional argument where one
+    more is required (a parameter with a default, as in ``lambda params, z, scale=0.1: …``, is the function's own business).
+    ``optional`` (mask, key, …) is passed only by name. Inputs that are None, or not declared, are left out, so that
     ``lambda params: prior`` is a complete prior.
     """
     given = {name: value for name, value in {"context": context, **optional}.items() if value is not None}
@@ -192,7 +204,7 @@ def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -
         spare = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds][
             len(args) : len(args) + 1
         ]
-        if spare and spare[0].name not in optional:
+        if spare and spare[0].default is inspect.Parameter.empty:
             args = (*args, context)
     return function(*args, **{name: value for name, value in given.items() if declares(function, name)})
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.types import Array, Batch, Key, as_batch, default_float
+from vaejax.types import Array, Batch, Key, as_batch, default_float, observed
 
 
 def binarize(key: Key, x: Array, *, levels: int | None = None) -> Array:
@@ -68,7 +68,7 @@ def _binarize_bytes(key: Key, x: Array, levels: int) -> Array:
 
 
 def dynamic_binarization(*, levels: int | None = None) -> Callable[[Key, Any], Batch]:
-    """A ``preprocess`` for `vaejax.train.fit` and `make_epoch` that binarises every batch afresh.
+    """A ``preprocess`` for `vaejax.train.fit` and `make_epoch` that binarises every batch afresh; missing entries become 0.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -81,4 +81,4 @@ def dynamic_binarization(*, levels: int | None = None) -> Callable[[Key, Any], B
 
 def _binarize_batch(levels: int | None, key: Key, batch: Any) -> Batch:
     batch = as_batch(batch)
-    return batch._replace(x=binarize(key, batch.x, levels=levels))
+    return batch._replace(x=binarize(key, observed(batch), levels=levels))

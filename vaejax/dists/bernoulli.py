@@ -122,7 +122,8 @@ class Binomial(Distribution):
     def masked_log_prob(self, value: Array, mask: Array) -> Array:
         """`log_prob` over the entries where ``mask`` is True only."""
         # A failure that was certain says nothing: masked entries become x = 0 at a logit of nearly −∞.
-        logits = jnp.where(mask, self.logits, jnp.asarray(-1e9, self.logits.dtype))
+        logits = self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32))
+        logits = jnp.where(mask, logits, -1e9)
         return self._log_prob(jnp.where(mask, value, 0), logits, mask)
 
     def _log_prob(self, value: Array, logits: Array, mask: Array | None) -> Array:

@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from vaejax import checks
 from vaejax.dists.backend import Distribution, distrax
 from vaejax.types import Array, Key, default_float
 
@@ -26,6 +27,7 @@ def diagonal_normal(
 
     Raises:
         TypeError: unless exactly one of ``scale`` and ``log_scale`` is given.
+        ValueError: for a scale that is not positive (where its values can be read).
 
     Examples:
         >>> import jax.numpy as jnp
@@ -37,6 +39,8 @@ def diagonal_normal(
         raise TypeError("diagonal_normal takes either scale or log_scale")
     if log_scale is not None:
         scale = jnp.exp(log_scale)
+    else:
+        checks.values(scale, lambda s: s > 0, "scale", "positive numbers")
     return distrax.Independent(distrax.Normal(loc, scale), event_ndims)
 
 

@@ -143,7 +143,8 @@ def kl_divergence(q: Any, p: Any, *, key: Key | None = None, num_samples: int | 
     """KL(q || p) = E_q[log q(z) − log p(z)], in nats.
 
     A closed form is used where one is known (docs/kl-pairs.md lists the pairs). Otherwise, given a key, the average of
-    log q − log p over ``num_samples`` draws of q: unbiased, and differentiable where q reparameterises.
+    log q − log p over ``num_samples`` draws of q: unbiased, with an unbiased gradient: pathwise where q
+    reparameterises, by the score function where it does not.
 
     Args:
         q: the distribution averaged over.
@@ -155,8 +156,7 @@ def kl_divergence(q: Any, p: Any, *, key: Key | None = None, num_samples: int | 
         ``[*batch]`` nats.
 
     Raises:
-        ValueError: no closed form and no key, naming the pair; or q does not reparameterise and is being differentiated by
-            Monte Carlo — see `vaejax.estimators` for such families.
+        ValueError: no closed form and no key, naming the pair.
 
     Examples:
         >>> from vaejax.dists import diagonal_normal, standard_normal
@@ -180,17 +180,14 @@ def kl_divergence(q: Any, p: Any, *, key: Key | None = None, num_samples: int | 
     checks.key(key)
     count = checks.positive_int(1 if num_samples is None else num_samples, "num_samples")
     z, log_q = q.sample_and_log_prob(seed=key, sample_shape=(count,))
-    if is_reparameterized(q) is False:
-        # Draws carry no gradient here; this keeps the wrong one from looking like an answer.
-        log_q = _score_surrogate(log_q, q.log_prob(jax.lax.stop_gradient(z)), p.log_prob(jax.lax.stop_gradient(z)))
-        return jnp.mean(log_q, axis=0)
-    return jnp.mean(log_q - p.log_prob(z), axis=0)
-
-
-def _score_surrogate(log_q: Array, score: Array, log_p: Array) -> Array:
-    """log q − log p with the score-function gradient: value unchanged, E of the gradient right for discrete q."""
-    signal = jax.lax.stop_gradient(log_q - log_p)
-    return log_q - log_p + signal * (score - jax.lax.stop_gradient(score))
+    if is_reparameterized(q) is not False:
+        return jnp.mean(log_q - p.log_prob(z), axis=0)
+    # Draws of discrete families carry no gradient, and those of mixtures only a part of it: the score must carry all of it.
+    z = jax.lax.stop_gradient(z)
+    log_q = q.log_prob(z)
+    difference = log_q - p.log_prob(z)
+    score = log_q - jax.lax.stop_gradient(log_q)
+    return jnp.mean(difference + jax.lax.stop_gradient(difference) * score, axis=0)
 
 
 def _describe(d: Any) -> str:

@@ -127,6 +127,8 @@ def poisson() -> Likelihood:
 def categorical(num_classes: int) -> Likelihood:
     """One of ``num_classes`` labels 0, 1, … an entry, from logits ``[..., *x_shape, num_classes]``."""
     classes = checks.positive_int(num_classes, "num_classes")
+    if classes < 2:
+        raise ValueError("num_classes must be at least 2, got 1; a single class carries no information")
 
     def check(x: Any, mask: Any) -> None:
         wanted = f"integers from 0 to {classes - 1}"

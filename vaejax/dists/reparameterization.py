@@ -83,7 +83,11 @@ def is_reparameterized(distribution: Any) -> bool | None:
         return False
     if isinstance(distribution, distrax.Independent | distrax.Transformed):
         return is_reparameterized(distribution.distribution)
-    return None
+    if isinstance(distribution, distrax.Distribution) and type(distribution).__name__ != "DistributionFromTFP":
+        return None
+    # TFP's own distributions do keep a record; wrapped by distrax they forward it.
+    record = repr(getattr(distribution, "reparameterization_type", ""))
+    return True if "FULLY_REPARAMETERIZED" in record else False if "NOT_REPARAMETERIZED" in record else None
 
 
 def from_noise(distribution: Any, u: Array) -> Array:

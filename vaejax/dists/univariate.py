@@ -62,6 +62,10 @@ class Cauchy(_Pair):
         z = (value - self.loc) / self.scale
         return -jnp.log(jnp.pi * self.scale) - jnp.log1p(z**2)
 
+    def median(self) -> Array:
+        """loc (there is no mean)."""
+        return self.loc
+
     def entropy(self) -> Array:
         """log(4π·scale)."""
         return jnp.log(4 * jnp.pi * self.scale)
@@ -82,9 +86,10 @@ class LogNormal(_Pair):
         return jnp.exp(self.loc + self.scale * jax.random.normal(key, (n, *self.batch_shape), self.loc.dtype))
 
     def log_prob(self, value: Array) -> Array:
-        """log N(log x; loc, scale²) − log x."""
-        log_x = jnp.log(value)
-        return jax.scipy.stats.norm.logpdf(log_x, self.loc, self.scale) - log_x
+        """log N(log x; loc, scale²) − log x; −∞ outside x > 0."""
+        inside = value > 0
+        log_x = jnp.log(jnp.where(inside, value, 1.0))
+        return jnp.where(inside, jax.scipy.stats.norm.logpdf(log_x, self.loc, self.scale) - log_x, -jnp.inf)
 
     def entropy(self) -> Array:
         """loc + ½ log(2πe·scale²)."""

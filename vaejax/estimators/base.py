@@ -30,6 +30,10 @@ def loss(
         raise ValueError(
             f"objective {objective.name} has shape {list(jnp.shape(values))}, wanted one value per example: [*batch] = {list(batch_shape)}"
         )
+    if weight is not None and weight.shape != batch_shape:
+        raise ValueError(
+            f"batch.weight has shape {list(weight.shape)}, wanted one weight per example: [*batch] = {list(batch_shape)}"
+        )
     mean = weighted_mean(values, weight)
     metrics = {
         "objective": mean,
@@ -47,22 +51,23 @@ def check_model(model: Any) -> None:
         )
 
 
-def peek_posterior(model: Model, params: Params, batch: Any) -> Any:
-    """The posterior object on abstract values: its type and shapes can be read, its numbers cannot."""
+def peek_posterior(model: Model, params: Params, key: Key, batch: Any) -> tuple[Any, Any]:
+    """The posterior object and its draws on abstract values: types and shapes can be read, numbers cannot."""
     seen = []
 
-    def build(params: Params, batch: Batch) -> Array:
-        seen.append(call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask))
-        return jnp.zeros(())
+    def build(params: Params, batch: Batch) -> Any:
+        posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
+        seen.append(posterior)
+        return posterior.sample_and_log_prob(seed=key, sample_shape=(1,))[0]
 
-    jax.eval_shape(build, params, as_batch(batch))
-    return seen[0]
+    latents = jax.eval_shape(build, params, as_batch(batch))
+    return seen[0], latents
 
 
-def check_init(model: Model, params: Params, key: Key, batch: Any) -> Any:
-    """The checks that begin every estimator's ``init``; returns the posterior's abstract value."""
+def check_init(model: Model, params: Params, key: Key, batch: Any) -> tuple[Any, Any]:
+    """The checks that begin every estimator's ``init``; returns the posterior and its draws, abstractly."""
     checks.key(key)
-    return peek_posterior(model, params, as_batch(batch))
+    return peek_posterior(model, params, key, batch)
 
 
 Terms = Callable[..., LogTerms]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists import is_reparameterized
@@ -43,8 +44,9 @@ def pathwise(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms
     checks.positive_int(num_samples, "num_samples")
 
     def init(params: Params, key: Key, batch: Any) -> EmptyState:
-        posterior = check_init(model, params, key, batch)
-        if is_reparameterized(posterior) is False:
+        posterior, latents = check_init(model, params, key, batch)
+        discrete = not all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(latents))
+        if discrete or is_reparameterized(posterior) is False:
             raise TypeError(
                 f"posterior is {type(posterior).__name__}, whose draws are not differentiable in its parameters, so pathwise gradients "
                 "would be silently wrong; use a reparameterised posterior (vaejax.dists.diagonal_normal), or an estimator for discrete "

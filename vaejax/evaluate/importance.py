@@ -159,6 +159,12 @@ def _map_examples(
     """Runs the stream for every example of the leading axis, several at a time, in one compiled program."""
     checks.key(key)
     batch = checks.batch(batch, "batch", model)
+    try:
+        hash(model)
+    except TypeError as error:
+        raise TypeError(
+            f"the model's functions must be hashable to be compiled ({error}); use plain functions or frozen dataclasses"
+        ) from error
     if chunk_size is not None:
         checks.positive_int(chunk_size, "chunk_size")
     return _compiled(summary, model, num_samples, chunk_size, params, key, batch._replace(weight=None))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax import checks
 from vaejax.dists import diagonal_normal, likelihoods, standard_normal
@@ -74,7 +75,7 @@ def vae(
         >>> model.posterior(params, jax.numpy.zeros((5, 8, 8))).batch_shape
         (5,)
     """
-    shape = (x_shape,) if isinstance(x_shape, int) else tuple(x_shape)
+    shape: tuple[int, ...] = tuple(np.atleast_1d(x_shape).tolist())
     for size in shape:
         checks.positive_int(size, "each of x_shape")
     checks.positive_int(latent_size, "latent_size")
@@ -118,6 +119,7 @@ def _check(parts: _Parts, batch: Any) -> None:
     batch = as_batch(batch)
     checks.event_shape(batch.x, parts.x_shape)
     parts.family.check(batch.x, batch.mask)
+    _features(parts, batch.context, batch.x.shape[: batch.x.ndim - len(parts.x_shape)])
 
 
 def _data_bias(parts: _Parts, batch: Any) -> Array:
@@ -167,11 +169,16 @@ def _features(parts: _Parts, context: Any, lead: tuple[int, ...]) -> tuple[Array
         raise ValueError(
             f"this model was built with context_size={size}; give Batch(x, context=...) with one array, got {type(context).__name__}"
         )
-    if jnp.issubdtype(context.dtype, jnp.integer):
+    # An integer array whose last axis is the context's is one-hot already.
+    if jnp.issubdtype(context.dtype, jnp.integer) and not (context.ndim > 1 and context.shape[-1] == size):
         checks.values(context, lambda c: (c >= 0) & (c < size), "context", f"labels from 0 to {size - 1}")
         context = jax.nn.one_hot(context, size, dtype=default_float())
     checks.event_shape(context, (size,), "context")
-    return (jnp.broadcast_to(context, (*lead, size)),)
+    if context.ndim - 1 > len(lead) or context.shape[:-1] != lead[len(lead) - context.ndim + 1 :]:
+        raise ValueError(
+            f"context has leading axes {list(context.shape[:-1])}, wanted those of the batch, {list(lead)}"
+        )
+    return (jnp.broadcast_to(context, (*lead, size)).astype(default_float()),)
 
 
 def _checked_output(raw: Any, shape: tuple[int, ...], name: str) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vaejax import checks
-from vaejax.types import Key, Params, default_float
+from vaejax.types import Key, Params, call, default_float
 
 
 class Network(NamedTuple):
@@ -131,6 +131,8 @@ def from_linen(module: Any, *, deterministic_argument: str = "deterministic") ->
 def from_equinox(build: Callable[[Key], Any], *, event_ndims: int = 1) -> Network:
     """A `Network` of an Equinox module, which takes one example at a time: it is mapped over all leading axes.
 
+    Dropout and the like run in inference mode, except where ``apply`` gets a ``key``.
+
     Args:
         build: makes the module from a key.
         event_ndims: axes of one example of every input.
@@ -142,11 +144,16 @@ def from_equinox(build: Callable[[Key], Any], *, event_ndims: int = 1) -> Networ
     def init(key: Key, *inputs: Any) -> Params:
         return eqx.filter(build(key), eqx.is_inexact_array)
 
-    def apply(params: Params, *inputs: Any) -> Any:
-        module = eqx.combine(params, static)
+    def apply(params: Params, *inputs: Any, key: Key | None = None) -> Any:
+        module = eqx.nn.inference_mode(eqx.combine(params, static), key is None)
         lead = jnp.shape(inputs[0])[: jnp.ndim(inputs[0]) - event_ndims]
         flat = [x.reshape(-1, *x.shape[x.ndim - event_ndims :]) for x in map(jnp.asarray, inputs)]
-        out = jax.vmap(module)(*flat)
+        if key is None:
+            out = jax.vmap(module)(*flat)
+        else:
+            out = jax.vmap(lambda k, *example: call(module, *example, key=k))(
+                jax.random.split(key, flat[0].shape[0]), *flat
+            )
         return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), out)
 
     return Network(init, apply)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from vaejax.types import Array, LogTerms
+from vaejax.types import Array, LogTerms, call
 
 
 class Objective(NamedTuple):
@@ -78,7 +78,10 @@ def as_objective(function: Any) -> Objective:
     info = getattr(inner, "objective_info", None)
     if info is None:
         return Objective(
-            lambda terms, step=0: function(terms), getattr(inner, "__name__", type(inner).__name__), True, False
+            lambda terms, step=0: call(function, terms, step=step),
+            getattr(inner, "__name__", type(inner).__name__),
+            True,
+            False,
         )
     name, maximize, of_log_weights = info
     return Objective(

@@ -13,7 +13,8 @@ from vaejax.types import Array, LogTerms
 
 
 def _is_elbo_of_weights(*, kl: str = "auto", beta: Any = 1.0, free_bits: float = 0.0, **_: Any) -> bool:
-    return kl != "closed_form" and not callable(beta) and beta == 1.0 and not free_bits
+    plain = checks.is_concrete(beta, free_bits) and not callable(beta) and beta == 1.0 and not free_bits
+    return plain and kl != "closed_form"
 
 
 @objective(of_log_weights=_is_elbo_of_weights)
@@ -89,7 +90,9 @@ def _with_free_bits(
             "free bits need the closed-form KL of each latent dimension; use a posterior and prior that have one, and kl='auto'"
         )
     batch_ndims = terms.log_prior.ndim - 1
-    parts = terms.kl_parts.reshape(*terms.kl_parts.shape[:batch_ndims], -1)
+    per_draw = terms.kl is not None and terms.kl.ndim > batch_ndims
+    parts = jnp.mean(terms.kl_parts, axis=0) if per_draw else terms.kl_parts
+    parts = parts.reshape(*parts.shape[:batch_ndims], -1)
     grouped = parts @ _membership(parts.shape[-1], groups).astype(parts.dtype)
     if average == "minibatch":
         mean = jnp.mean(grouped, axis=tuple(range(batch_ndims)))

@@ -39,8 +39,10 @@ def curves(history: Mapping[str, np.ndarray]) -> Figure:
     shown = np.concatenate(
         [history[name][len(epochs) // 20 :] for name in ("objective", "validation_elbo") if name in history]
     )
-    margin = 0.05 * (np.ptp(shown) or 1.0)
-    upper.set_ylim(shown.min() - margin, shown.max() + margin)
+    shown = shown[np.isfinite(shown)]
+    if shown.size:
+        margin = 0.05 * (np.ptp(shown) or 1.0)
+        upper.set_ylim(shown.min() - margin, shown.max() + margin)
     upper.set_ylabel("nats per example")
     upper.legend(frameon=False, loc="lower right")
     lower.plot(epochs, history["kl"], color=_BLUE)
@@ -67,7 +69,7 @@ def reconstructions(
     batch = as_batch(batch)
     posterior = call(model.posterior, params, jnp.asarray(observed(batch)), context=batch.context, mask=batch.mask)
     z = posterior.sample_and_log_prob(seed=key, sample_shape=(1,))[0]
-    means = _centre(call(model.likelihood, params, z, context=batch.context))[0]
+    means = _centre(call(model.likelihood, params, z, context=batch.context, mask=batch.mask))[0]
     shape = image_shape or tuple(batch.x.shape[1:])
     rows = [("data", np.asarray(observed(batch))), ("p(x|z)", np.asarray(means))]
     return _image_grid([(name, images.reshape(-1, *shape)) for name, images in rows])
@@ -82,12 +84,27 @@ def prior_samples(
     num_columns: int = 10,
     image_shape: tuple[int, ...] | None = None,
     ancestral: bool = False,
+    context: Any = None,
 ) -> Figure:
-    """Images from z ~ p(z): the means of p(x|z), or with ``ancestral`` draws x ~ p(x|z), noise and all."""
+    """Images from z ~ p(z): the means of p(x|z), or with ``ancestral`` draws x ~ p(x|z), noise and all.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        key: typed key.
+        num_rows: rows of images.
+        num_columns: images in a row.
+        image_shape: ``(height, width)``, or with channels, where the event itself is not an image.
+        ancestral: draw x instead of showing its mean.
+        context: for conditional models, one row for each image: ``[num_rows · num_columns, ...]``, row by row.
+    """
     checks.key(key)
     prior_key, likelihood_key = jax.random.split(key)
-    z = model.prior(params).sample_and_log_prob(seed=prior_key, sample_shape=(num_rows * num_columns,))[0]
-    likelihood = model.likelihood(params, z)
+    prior = call(model.prior, params, context=context)
+    # A prior that depends on the context has a batch axis of its own: one draw for each row of it.
+    conditional = context is not None and len(prior.batch_shape) > 0
+    z = prior.sample_and_log_prob(seed=prior_key, sample_shape=() if conditional else (num_rows * num_columns,))[0]
+    likelihood = call(model.likelihood, params, z, context=context)
     images = likelihood.sample(seed=likelihood_key) if ancestral else _centre(likelihood)
     shape = image_shape or tuple(images.shape[1:])
     grid = np.asarray(images).reshape(num_rows, num_columns, *shape)

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from vaejax.train import save_params
-from vaejax.types import Params
-
 
 def new_run_directory(parent: str | Path, name: str) -> Path:
     """Makes ``parent/name-DATE-TIME`` (numbered where that exists), before any work is done that could be lost.
@@ -32,21 +29,18 @@ def new_run_directory(parent: str | Path, name: str) -> Path:
 def write_run(
     directory: Path,
     *,
-    params: Params,
     summary: Mapping[str, Any],
     history: Mapping[str, np.ndarray],
     figures: Mapping[str, Any],
 ) -> None:
-    """Writes ``params/`` (Orbax), ``summary.json`` (with the history) and one PNG for each figure.
+    """Writes ``summary.json`` (with the history) and one PNG for each figure.
 
     Args:
         directory: from `new_run_directory`.
-        params: the parameters.
         summary: anything that JSON can hold; NaN becomes null.
         history: from `vaejax.train.fit`.
         figures: matplotlib figures by file name.
     """
-    save_params(directory / "params", params)
     content = {**summary, "history": {name: values.tolist() for name, values in history.items()}}
     (directory / "summary.json").write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
     for name, figure in figures.items():

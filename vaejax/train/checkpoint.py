@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.types import Params
+from vaejax.types import Array, Params
 
 
 def save_params(path: str | os.PathLike, params: Params) -> Path:
@@ -21,7 +22,7 @@ def save_params(path: str | os.PathLike, params: Params) -> Path:
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another directory")
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(target, params)
+        checkpointer.save(target, _by_path(params))
     return target
 
 
@@ -38,14 +39,24 @@ def load_params(path: str | os.PathLike, like: Params) -> Params:
     if not source.is_dir():
         raise FileNotFoundError(f"no checkpoint at {source}; it is a directory that save_params wrote")
     with ocp.StandardCheckpointer() as checkpointer:
+        wanted = _by_path(like)
         try:
             saved = checkpointer.metadata(source).item_metadata.tree
-            checks.same_tree(saved, like, f"the checkpoint {source}")
-            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
-            return checkpointer.restore(source, target)
+            checks.same_tree(saved, wanted, f"the checkpoint {source}")
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
+            leaves = checkpointer.restore(source, target)
         except ValueError:
             raise
         except Exception as error:
             raise ValueError(
                 f"the checkpoint at {source} cannot be read and may be damaged ({type(error).__name__}: {error})"
             ) from error
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[path] for path in wanted])
+
+
+def _by_path(params: Params) -> dict[str, Array]:
+    """Leaves by their path: any pytree (NamedTuples, modules of other libraries) becomes plain names and arrays."""
+    return {
+        f"params{jax.tree_util.keystr(path)}": jnp.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }

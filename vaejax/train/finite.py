@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaejax.terms import log_terms
 from vaejax.train.epoch import Preprocess, plan_epoch, take_batch
+from vaejax.train.state import effective_optimizer
 from vaejax.train.step import step
-from vaejax.types import Batch, Estimator, Model, TrainState
+from vaejax.types import Batch, Estimator, TrainState
 
 
 class NonFiniteError(FloatingPointError):
@@ -27,8 +27,39 @@ class NonFiniteError(FloatingPointError):
         self.step, self.state, self.history = step, state, history
 
 
+def all_finite(tree: Any) -> bool:
+    """Whether every number of a tree is finite."""
+    return all(jax.device_get([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of the finite values; NaN where there is none."""
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if kept.size else float("nan")
+
+
+def with_skipping(
+    estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState
+) -> tuple[Estimator, optax.GradientTransformation, TrainState]:
+    """The same training, with updates left out where the gradient is not finite (`optax.apply_if_finite`)."""
+    # The bound on consecutive errors is ours to set: beyond it apply_if_finite would let the NaN through. Outermost, so that
+    # its counts can be read whatever the optimiser is made of.
+    guarded = optax.apply_if_finite(effective_optimizer(estimator, optimizer), max_consecutive_errors=2**31 - 1)
+    opt_state = guarded.init(state.params)._replace(inner_state=state.opt_state)
+    return estimator._replace(trainable=None), guarded, state._replace(opt_state=opt_state)
+
+
+def without_skipping(state: TrainState) -> TrainState:
+    """The state as the caller's own optimiser made it."""
+    return state._replace(opt_state=state.opt_state.inner_state)
+
+
+def skipped(before: TrainState, after: TrainState) -> int:
+    """How many updates were left out between two states."""
+    return int(after.opt_state.total_notfinite) - int(before.opt_state.total_notfinite)
+
+
 def find(
-    model: Model,
     estimator: Estimator,
     optimizer: optax.GradientTransformation,
     state: TrainState,
@@ -47,16 +78,11 @@ def find(
     @jax.jit
     def advance(state: TrainState, index: Any) -> tuple[TrainState, dict[str, Any]]:
         batch = take_batch(data, plan, index, preprocess)
-        after, metrics = step(estimator, optimizer, state, batch)
+        after, _ = step(estimator, optimizer, state, batch)
+        # The same key as in the step, so the same draws: what broke there breaks here.
         _, key, _ = jax.random.split(state.key, 3)
-        grads = estimator.estimate(state.params, state.estimator_state, key, batch, state.step)[0].grads
-        terms = log_terms(model, state.params, key, batch)
-        named = {"x": batch.x.astype(jnp.float32)} | {
-            name: getattr(terms, name)
-            for name in ("log_likelihood", "log_prior", "log_posterior", "kl")
-            if getattr(terms, name) is not None
-        }
-        return after, {"terms": named, "objective": metrics["objective"], "grads": grads, "params": after.params}
+        estimate, _ = estimator.estimate(state.params, state.estimator_state, key, batch, state.step)
+        return after, {"x": batch.x, "metrics": estimate.metrics, "grads": estimate.grads, "params": after.params}
 
     for index in range(plan.order.shape[0]):
         after, seen = advance(state, index)
@@ -69,12 +95,11 @@ def find(
 
 def describe(seen: dict[str, Any]) -> str:
     """Names the first thing that is not finite, in the order in which a step computes."""
-    for name, value in seen["terms"].items():
-        bad = ~np.isfinite(np.asarray(value, np.float64))
-        if bad.any():
-            return f"{name} is {_kind(value)} in {int(bad.sum())} of {bad.size} values"
-    if not np.isfinite(seen["objective"]):
-        return f"the objective is {_kind(seen['objective'])} although its terms are finite"
+    # The objective is made of the other metrics: it comes last.
+    metrics = sorted(seen["metrics"].items(), key=lambda item: item[0] == "objective")
+    for name, value in [("x, as preprocessed,", seen["x"]), *metrics]:
+        if not np.isfinite(np.asarray(value, np.float64)).all():
+            return f"{name} is {_kind(value)}"
     for part, name in (("grads", "the gradient"), ("params", "the update")):
         for path, leaf in jax.tree_util.tree_leaves_with_path(seen[part]):
             if not np.isfinite(leaf).all():

@@ -1,7 +1,9 @@
 """Training from data to a fitted state, with validation, history and a progress bar."""
 
+import functools
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,7 @@ import numpy as np
 import optax
 
 from vaejax import checks, evaluate
+from vaejax.terms import log_terms
 from vaejax.train import finite
 from vaejax.train.epoch import Preprocess, make_epoch
 from vaejax.train.progress import Meter
@@ -67,7 +70,8 @@ def fit(
         preprocess: ``(key, Batch) -> Batch`` for each batch.
         sharding: layout of each batch over devices.
         nonfinite: ``"stop"`` raises `NonFiniteError`, naming the step and the term that broke and carrying the state before
-            it; ``"skip"`` leaves out such updates (`optax.apply_if_finite`) and counts them.
+            it; ``"skip"`` leaves out updates whose gradient is not finite (`optax.apply_if_finite`) and counts them, however
+            many; the history then averages over the finite values.
         state: a state to continue from, in place of a fresh one; it is not consumed.
         progress: a bar with rate, ELBO, KL and time left; None shows it on a terminal only.
 
@@ -81,6 +85,7 @@ def fit(
     checks.key(key)
     checks.positive_int(num_epochs, "num_epochs")
     checks.positive_int(batch_size, "batch_size")
+    checks.positive_int(validation_samples, "validation_samples")
     checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
     check_parts(estimator, optimizer)
     device_data = jax.tree.map(jnp.asarray, checks.batch(data))
@@ -89,29 +94,31 @@ def fit(
             f"batch_size={batch_size} is larger than the data, {device_data.x.shape[0]} examples; make batches smaller"
         )
     init_key, look_key, validation_key = jax.random.split(key, 3)
-    if nonfinite == "skip":
-        # The bound on consecutive errors is ours to set: beyond it apply_if_finite would let the NaN through.
-        optimizer = optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 1)
+    first_look = _first_look(look_key, device_data, preprocess)
     if state is None:
-        state = init(init_key, model, estimator, optimizer, _first_look(look_key, device_data, preprocess))
+        state = init(init_key, model, estimator, optimizer, first_look)
     else:
+        checks.batch(first_look, "data", model)
         state = jax.tree.map(jnp.copy, state)
+    _check_batch_axis(model, state, first_look)
+    held_out = None
     if validation is not None:
-        validation = _held_out(model, validation, validation_key, preprocess)
-    loop = _Loop(
-        model,
-        estimator,
-        optimizer,
-        device_data,
-        validation,
-        validation_samples,
-        batch_size,
-        preprocess,
-        sharding,
-        nonfinite,
-        validation_key,
-    )
-    return loop.run(state, num_epochs, progress)
+        held_out = _HeldOut(
+            _prepared(model, validation, validation_key, preprocess), validation_samples, validation_key
+        )
+    if nonfinite == "skip":
+        estimator, optimizer, state = finite.with_skipping(estimator, optimizer, state)
+    loop = _Loop(model, estimator, optimizer, device_data, held_out, batch_size, preprocess, sharding, nonfinite)
+    result = loop.run(state, num_epochs, progress)
+    return result if nonfinite == "stop" else result._replace(state=finite.without_skipping(result.state))
+
+
+def _check_batch_axis(model: Model, state: TrainState, data: Batch) -> None:
+    shape = jax.eval_shape(functools.partial(log_terms, model), state.params, state.key, data).log_posterior.shape
+    if len(shape) < 2:
+        raise ValueError(
+            f"data of shape {list(data.x.shape)} are a single example to this model; add a leading axis of examples"
+        )
 
 
 def _first_look(key: Key, data: Batch, preprocess: Preprocess | None) -> Batch:
@@ -122,7 +129,7 @@ def _first_look(key: Key, data: Batch, preprocess: Preprocess | None) -> Batch:
     return preprocess(key, jax.tree.map(lambda leaf: leaf[::stride], data))
 
 
-def _held_out(model: Model, validation: Any, key: Key, preprocess: Preprocess | None) -> Batch:
+def _prepared(model: Model, validation: Any, key: Key, preprocess: Preprocess | None) -> Batch:
     """Validation data on the device, preprocessed once so that its ELBO is comparable between epochs."""
     batch = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
     return checks.batch(
@@ -130,18 +137,22 @@ def _held_out(model: Model, validation: Any, key: Key, preprocess: Preprocess | 
     )
 
 
+class _HeldOut(NamedTuple):
+    batch: Batch
+    num_samples: int
+    key: Key
+
+
 class _Loop(NamedTuple):
     model: Model
     estimator: Estimator
     optimizer: optax.GradientTransformation
     data: Batch
-    validation: Batch | None
-    validation_samples: int
+    held_out: _HeldOut | None
     batch_size: int
     preprocess: Preprocess | None
     sharding: Any
     nonfinite: str
-    validation_key: Key
 
     def run(self, state: TrainState, num_epochs: int, progress: bool | None) -> FitResult:
         epoch = make_epoch(
@@ -151,6 +162,7 @@ class _Loop(NamedTuple):
             preprocess=self.preprocess,
             sharding=self.sharding,
         )
+        validate = self._validation()
         used = self.data.x.shape[0] // self.batch_size * self.batch_size
         rows: list[dict[str, float]] = []
         # The last whole epoch: its state and its number. One assignment, so that Ctrl-C never sees half of it.
@@ -164,7 +176,7 @@ class _Loop(NamedTuple):
                     start = time.perf_counter()
                     state, metrics = epoch(state, self.data)
                     row = {"epoch": number, **self._means(jax.device_get(metrics), before, state, rows)}
-                    row |= {"seconds": time.perf_counter() - start, **self._validate(state, number)}
+                    row |= {"seconds": time.perf_counter() - start, **validate(state, number)}
                     rows.append(row)
                     done = (state, number)
                     meter.update(row)
@@ -176,37 +188,38 @@ class _Loop(NamedTuple):
     def _means(
         self, metrics: dict[str, np.ndarray], before: TrainState, after: TrainState, rows: list[dict[str, float]]
     ) -> dict[str, float]:
-        ok = np.all([np.isfinite(values) for values in metrics.values()], axis=0)
-        if self.nonfinite == "stop":
-            # A last update that broke shows in no metric: the parameters themselves are asked too.
-            if not (ok.all() and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after.params))):
-                self._stop(before, rows)
-            return {name: float(values.mean()) for name, values in metrics.items()}
-        skipped = int(after.opt_state.total_notfinite) - int(before.opt_state.total_notfinite)
-        if not ok.any():
+        finite_metrics = all(np.isfinite(values).all() for values in metrics.values())
+        # A last update that broke shows in no metric: the parameters themselves are asked too.
+        if not finite.all_finite(after.params) or (self.nonfinite == "stop" and not finite_metrics):
             self._stop(before, rows)
-        return {name: float(values[ok].mean()) for name, values in metrics.items()} | {"skipped": skipped}
+        means = {name: finite.mean(values) for name, values in metrics.items()}
+        return means if self.nonfinite == "stop" else means | {"skipped": finite.skipped(before, after)}
 
     def _stop(self, before: TrainState, rows: list[dict[str, float]]) -> None:
-        state, broken = finite.find(
-            self.model, self.estimator, self.optimizer, before, self.data, self.batch_size, self.preprocess
-        )
+        state, broken = finite.find(self.estimator, self.optimizer, before, self.data, self.batch_size, self.preprocess)
         number = int(state.step)
+        advice = "try a smaller learning rate, optax.clip_by_global_norm, or nonfinite='skip'"
         raise finite.NonFiniteError(
             f"training stopped at step {number} (epoch {len(rows) + 1}): {broken}. The state before it is in this error's "
-            ".state; try a smaller learning rate, optax.clip_by_global_norm, or nonfinite='skip'",
+            f".state; {advice if self.nonfinite == 'stop' else 'the gradient is finite, so look at the optimiser'}",
             number,
-            state,
+            state if self.nonfinite == "stop" else finite.without_skipping(state),
             _columns(rows),
         )
 
-    def _validate(self, state: TrainState, number: int) -> dict[str, float]:
-        if self.validation is None:
-            return {}
-        key = jax.random.fold_in(self.validation_key, number)
-        result = evaluate.elbo(self.model, state.params, key, self.validation, num_samples=self.validation_samples)
-        summary = evaluate.mean_estimate(result.estimate, jnp.zeros_like(result.estimate))
-        return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
+    def _validation(self) -> Callable[[TrainState, int], dict[str, float]]:
+        if self.held_out is None:
+            return lambda state, number: {}
+        batch, num_samples, key = self.held_out
+        # Compiled here, its checks of the data's values are left out: they were made before training.
+        compiled = jax.jit(functools.partial(evaluate.elbo, self.model, num_samples=num_samples))
+
+        def validate(state: TrainState, number: int) -> dict[str, float]:
+            values = compiled(state.params, jax.random.fold_in(key, number), batch).estimate
+            summary = evaluate.mean_estimate(values, jnp.zeros_like(values))
+            return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
+
+        return validate
 
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:

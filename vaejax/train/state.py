@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import checks
-from vaejax.types import Estimator, Key, Model, Params, TrainState
+from vaejax.types import Array, Estimator, Key, Model, Params, TrainState
 
 
 def init(
@@ -38,14 +38,21 @@ def init(
         0
     """
     checks.key(key)
-    batch = checks.batch(batch, "batch")
+    batch = checks.batch(batch, "batch", model)
     check_parts(estimator, optimizer)
     params_key, estimator_key, next_key = jax.random.split(key, 3)
-    params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), model.init(params_key, batch))
+    params = jax.tree.map(_fresh, model.init(params_key, batch))
     estimator_state = estimator.init(params, estimator_key, batch)
     opt_state = effective_optimizer(estimator, optimizer).init(params)
-    opt_state, estimator_state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (opt_state, estimator_state))
+    opt_state, estimator_state = jax.tree.map(_fresh, (opt_state, estimator_state))
     return TrainState(params, opt_state, estimator_state, next_key, jnp.zeros((), jnp.int32))
+
+
+def _fresh(leaf: Any) -> Array:
+    """A copy, of fixed type: a weakly typed scalar would change type in the first update, and retrace every step."""
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        return jnp.copy(leaf)
+    return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
 
 
 def check_parts(estimator: Any, optimizer: Any) -> None:
