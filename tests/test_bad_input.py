@@ -71,6 +71,24 @@ CASES = {
         ValueError,
         "mask must be bool and have the shape of x",
     ),
+    "a numpy masked array": (lambda: fit(np.ma.masked_array(X)), TypeError, r"mask=~numpy.ma.getmaskarray\(x\)"),
+    "examples of which nothing is observed": (
+        lambda: fit(Batch(X, mask=np.arange(8)[:, None] * np.ones((1, 6)) > 1)),
+        ValueError,
+        "2 examples have no observed entry, the first at index 0",
+    ),
+    "labels in words": (lambda: fit(Batch(X, context=np.array(["a"] * 8))), TypeError, "context must hold numbers"),
+    "params for a state": (lambda: fit(state=MODEL.init(KEY)), TypeError, "must be a vaejax.TrainState"),
+    "a step's pair for a state": (
+        lambda: train.make_train_step(ESTIMATOR, optax.adam(1e-3))((1.0, 2.0), X),
+        TypeError,
+        "a step returns .state, metrics.: unpack both",
+    ),
+    "a posterior that is a tuple": (
+        lambda: vaejax.log_terms(MODEL._replace(posterior=lambda p, x: (x, x)), {}, KEY, X),
+        TypeError,
+        "model.posterior returned tuple, wanted a distribution",
+    ),
     "negative weight": (lambda: fit(Batch(X, weight=np.full(8, -1.0))), ValueError, "weight must not be negative"),
     "weight of another length": (
         lambda: fit(Batch(X, weight=np.ones(7))),

@@ -191,5 +191,8 @@ def test_the_two_errors_of_a_mean():
     np.testing.assert_allclose(summary.standard_error, np.std([1, 2, 3, 6], ddof=1) / 2)
     np.testing.assert_allclose(summary.monte_carlo_error, np.sqrt(0.01 + 0.04 + 0.01 + 0.04) / 4)
     assert "between 4 examples; Monte Carlo ±" in str(summary)
-    with pytest.raises(ValueError, match="agree in shape"):
-        evaluate.mean_estimate(np.zeros(3), np.zeros(2))
+    whole = evaluate.LogMarginal(np.array([1.0, 3.0]), np.array([0.1, 0.1]), np.array([5.0, 5.0]))
+    assert evaluate.mean_estimate(whole) == evaluate.mean_estimate(whole.estimate, whole.standard_error)
+    for shapes in (((3,), (2,)), ((4, 3), (4, 3)), ((0,), (0,))):
+        with pytest.raises(ValueError, match="one number an example"):
+            evaluate.mean_estimate(*map(np.zeros, shapes))

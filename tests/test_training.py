@@ -381,8 +381,7 @@ def test_fit_checks_the_data_when_it_continues(key, binary_batch):
 
 def test_ctrl_c_returns_the_last_whole_epoch(key, binary_batch, monkeypatch):
     """The signal comes in the middle of epoch 3, from the loop itself: no clock to be slower than."""
-    from vaejax.train import fit as fit_module
-
+    fit_module = sys.modules["vaejax.train.fit"]
     model, estimator, optimizer = parts()
     make_epoch = fit_module.make_epoch
 
@@ -442,6 +441,11 @@ def test_parameters_on_disk(tmp_path, key):
         train.save_params(path, params)
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         train.load_params(tmp_path / "nothing", params)
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*params"):
+        train.load_params(tmp_path, params)
+    (tmp_path / "file").write_text("")
+    with pytest.raises((NotADirectoryError, FileExistsError)):
+        train.save_params(tmp_path / "file" / "params", params)
     with pytest.raises(ValueError, match="do not belong to the checkpoint"):
         train.load_params(
             path, vaejax.models.vae(x_shape=(7,), latent_size=2, hidden_sizes=(8,), likelihood="normal").init(key, None)

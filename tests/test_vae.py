@@ -108,6 +108,18 @@ def test_context_reaches_both_networks(key):
     assert terms.log_weights.shape == (3, 4)
 
 
+@pytest.mark.parametrize("context_size", [0, 3])
+def test_the_encoder_can_tell_missing_from_wrong(context_size, key):
+    x, mask = jnp.zeros((4, 2, 3)), jnp.ones((4, 2, 3), bool).at[0, 0].set(False)
+    context = jnp.array([0, 1, 2, 0]) if context_size else None
+    for encode_mask in (False, True):
+        model = build("bernoulli", encode_mask=encode_mask, context_size=context_size)
+        params = model.init(key)
+        masked, whole = (vaejax.log_terms(model, params, key, vaejax.Batch(x, context, m)).kl for m in (mask, None))
+        np.testing.assert_allclose(masked[1:], whole[1:], rtol=1e-6)
+        assert np.allclose(masked[0], whole[0]) is not encode_mask
+
+
 @pytest.mark.parametrize(
     ("context_size", "context", "message"),
     [

@@ -107,10 +107,27 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
             raise ValueError(
                 f"{where} must be an array leading with the {x.shape[0]} examples of x, got shape {list(np.shape(leaf))}"
             )
+        if not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != jnp.bool_:
+            raise TypeError(f"{where} must hold numbers, got dtype {leaf.dtype}; code labels as integers 0, 1, …")
         finite(leaf, where)
     if model is not None and model.check is not None:
         model.check(checked)
     return checked
+
+
+def observed_somewhere(batch: Batch, event_ndims: int) -> None:
+    """Raises where a concrete mask leaves an example without any observed entry, unless its weight is 0."""
+    if batch.mask is None or not is_concrete(batch.mask, batch.weight):
+        return
+    mask = np.asarray(batch.mask)
+    empty = ~mask.any(axis=tuple(range(mask.ndim - event_ndims, mask.ndim)))
+    if batch.weight is not None:
+        empty = empty & (np.asarray(batch.weight) != 0)
+    if empty.any():
+        raise ValueError(
+            f"{int(empty.sum())} examples have no observed entry, the first at index {int(np.argmax(empty))}; "
+            "their log p(x) is 0 and would raise every mean; drop them, or give them weight 0"
+        )
 
 
 def finite(x: Any, name: str, mask: Any = None) -> None:
@@ -124,7 +141,7 @@ def finite(x: Any, name: str, mask: Any = None) -> None:
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
             f"{name} holds {int(bad.sum())} NaN or infinite values, the first at index {first}; "
-            "remove them, or mark missing entries with Batch(x, mask=...)"
+            "remove them, or mark missing entries of x with Batch(x, mask=...)"
         )
 
 
@@ -149,5 +166,6 @@ def same_tree(params: Any, expected: Any, owner: str) -> None:
     problems += [f"{p} has shape {came[p]}, wanted {want[p]}" for p in want if p in came and came[p] != want[p]]
     if problems:
         raise ValueError(
-            f"these params do not belong to {owner}: {'; '.join(problems[:3])}; use the params that its init returned"
+            f"these params do not belong to {owner}: {'; '.join(problems[:3])}; "
+            "use the params that its init returned, and an estimator built from the same model"
         )

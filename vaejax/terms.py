@@ -65,11 +65,14 @@ def log_terms(
     )
     extra = {"context": batch.context, "mask": batch.mask}
     posterior = call(model.posterior, params, observed(batch), key=encoder_key, **extra)
+    _check_kind(posterior, "posterior", "sample_and_log_prob")
     z, log_posterior = posterior.sample_and_log_prob(seed=sample_key, sample_shape=(num_samples,))
     _check_posterior(num_samples, log_posterior, batch.x)
     prior = call(model.prior, params, key=prior_key, **extra)
+    _check_kind(prior, "prior", "log_prob")
     log_prior = prior.log_prob(z)
     likelihood = call(model.likelihood, params, z, key=decoder_key, **extra)
+    _check_kind(likelihood, "likelihood", "log_prob")
     # A likelihood function that takes the mask has used it.
     mask = None if declares(model.likelihood, "mask") else batch.mask
     log_likelihood = masked_log_prob(likelihood, observed(batch), mask)
@@ -91,6 +94,14 @@ def _closed_form_kl(
     if known[0].shape != batch_shape:
         raise ValueError(f"the closed-form KL has shape {list(known[0].shape)}, wanted [*batch] = {list(batch_shape)}")
     return known
+
+
+def _check_kind(distribution: Any, name: str, method: str) -> None:
+    if not hasattr(distribution, method):
+        raise TypeError(
+            f"model.{name} returned {type(distribution).__name__}, wanted a distribution with {method}; return e.g. "
+            "vaejax.dists.diagonal_normal(loc, scale)"
+        )
 
 
 def _check_posterior(num_samples: int, log_posterior: Array, x: Array) -> None:

@@ -145,7 +145,12 @@ def as_batch(batch: Any) -> Batch:
     x = batch.x
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         raise TypeError(
-            f"a batch must be an array or a vaejax.Batch of arrays, got {type(x).__name__}; convert it with jax.numpy.asarray"
+            f"a batch must be an array or vaejax.Batch(x, context=, mask=, weight=) of arrays, got {type(x).__name__}; convert lists with "
+            "jax.numpy.asarray, data frames with .to_numpy()"
+        )
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            "a numpy masked array would lose its mask; pass vaejax.Batch(x.data, mask=~numpy.ma.getmaskarray(x))"
         )
     if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == jnp.bool_) or jnp.issubdtype(
         x.dtype, jnp.complexfloating

@@ -30,8 +30,10 @@ class LogMarginal(NamedTuple):
     """An importance-sampled log-evidence for each example, and how far to trust it.
 
     Attributes:
-        estimate: ``[*batch]`` log (1/S) Σ_s p(x, z_s)/q(z_s|x), nats; biased low by about half its squared standard error.
-        standard_error: ``[*batch]`` Monte Carlo standard error of the estimate (delta method); NaN for one sample.
+        estimate: ``[*batch]`` log (1/S) Σ_s p(x, z_s)/q(z_s|x), nats: in the mean a lower bound of log p(x) that rises with S.
+        standard_error: ``[*batch]`` Monte Carlo standard error of the estimate (delta method); NaN for one sample. It speaks of
+            the spread under other random numbers, not of the bias: where the effective sample size is below some dozens both it
+            and the estimate are too low, and more samples are needed.
         effective_sample_size: ``[*batch]`` (Σ w)²/Σ w², between 1 and S; a few means that a few samples decide the number.
     """
 

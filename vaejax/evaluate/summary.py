@@ -1,6 +1,6 @@
 """Means over examples that say where their uncertainty comes from."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,25 +27,28 @@ class MeanEstimate(NamedTuple):
         return f"{self.mean:.3f} ± {self.standard_error:.3f} {errors}"
 
 
-def mean_estimate(estimate: Array, standard_error: Array) -> MeanEstimate:
+def mean_estimate(estimate: Any, standard_error: Array | None = None) -> MeanEstimate:
     """The mean of per-example estimates and both its errors.
 
     Args:
-        estimate: ``[*batch]``, such as ``LogMarginal.estimate``.
-        standard_error: ``[*batch]``, their Monte Carlo standard errors.
+        estimate: ``[n]``, or a result that carries its own standard errors, such as `LogMarginal`.
+        standard_error: ``[n]``, the Monte Carlo standard errors of the estimates.
 
     Raises:
-        ValueError: where the two differ in shape or are empty.
+        ValueError: where the two differ in shape, hold no examples, or have more than one axis (an ensemble's seeds are no examples).
 
     Examples:
         >>> import numpy as np
         >>> print(mean_estimate(np.array([-1.0, -3.0]), np.array([0.1, 0.1])))
         -2.000 ± 1.000 (between 2 examples; Monte Carlo ± 0.071)
     """
-    values, errors = np.asarray(estimate, np.float64).ravel(), np.asarray(standard_error, np.float64).ravel()
-    if values.shape != errors.shape or not values.size:
+    if standard_error is None:
+        estimate, standard_error = estimate.estimate, estimate.standard_error
+    values, errors = np.asarray(estimate, np.float64), np.asarray(standard_error, np.float64)
+    if values.shape != errors.shape or values.ndim != 1 or not values.size:
         raise ValueError(
-            f"estimate and standard_error must agree in shape and hold examples, got {np.shape(estimate)} and {np.shape(standard_error)}"
+            f"estimate and standard_error must both be [n], one number an example, got {list(values.shape)} and {list(errors.shape)}; "
+            "summarise an ensemble seed by seed"
         )
     between = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     return MeanEstimate(float(values.mean()), between, float(np.sqrt((errors**2).sum()) / values.size), values.size)

@@ -1,6 +1,7 @@
 """The variational autoencoder of Kingma & Welling: diagonal-Gaussian posterior, standard-normal prior, any likelihood."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ class _Parts(NamedTuple):
     x_shape: tuple[int, ...]
     latent_size: int
     context_size: int
+    encode_mask: bool
     raw_shape: tuple[int, ...]
     family: likelihoods.Likelihood
     encoder: Network
@@ -32,6 +34,7 @@ def vae(
     hidden_sizes: Sequence[int] = (200, 200),
     likelihood: str | likelihoods.Likelihood = "bernoulli",
     context_size: int = 0,
+    encode_mask: bool = False,
     encoder: Network | None = None,
     decoder: Network | None = None,
     activation: Callable[[Array], Array] = jnp.tanh,
@@ -51,6 +54,8 @@ def vae(
         likelihood: ``"bernoulli"``, ``"normal"``, ``"poisson"``, or a family from `vaejax.dists.likelihoods`.
         context_size: width of the context given to both networks; 0 for none. A float context is ``[*batch, context_size]``; an
             integer one, ``[*batch]``, holds labels below ``context_size`` and is one-hot encoded.
+        encode_mask: give the encoder the mask too, ``[*batch, entries of x]`` zeros and ones after the context. Without it a missing
+            entry reads as 0 to the encoder (the likelihood leaves it out in either case).
         encoder: a network ``x [, context] -> [..., 2·latent_size]`` in place of the bundled MLP.
         decoder: a network ``z [, context] -> [..., *x_shape]`` (with a last axis ``likelihood.outputs`` where that exceeds 1).
         activation: of the bundled networks.
@@ -79,21 +84,24 @@ def vae(
     for size in shape:
         checks.positive_int(size, "each of x_shape")
     checks.positive_int(latent_size, "latent_size")
+    hidden_sizes = tuple(np.atleast_1d(hidden_sizes).tolist())
     if context_size:
         checks.positive_int(context_size, "context_size")
     family = likelihoods.resolve(likelihood)
     options: dict[str, Any] = {
-        "context_size": context_size,
         "activation": activation,
         "layer_norm": layer_norm,
         "dropout_rate": dropout_rate,
         "dtype": dtype,
     }
     raw_shape = (*shape, family.outputs) if family.outputs > 1 else shape
-    encoder = encoder or mlp(shape, hidden_sizes, (2 * latent_size,), **options)
+    side = context_size + encode_mask * math.prod(shape)
+    encoder = encoder or mlp(shape, hidden_sizes, (2 * latent_size,), context_size=side, **options)
     # The output bias lives in the model, so that it starts at the data's mean whatever the network is.
-    decoder = decoder or mlp((latent_size,), tuple(hidden_sizes)[::-1], raw_shape, use_output_bias=False, **options)
-    parts = _Parts(shape, latent_size, context_size, raw_shape, family, encoder, decoder)
+    decoder = decoder or mlp(
+        (latent_size,), hidden_sizes[::-1], raw_shape, use_output_bias=False, context_size=context_size, **options
+    )
+    parts = _Parts(shape, latent_size, context_size, encode_mask, raw_shape, family, encoder, decoder)
     return Model(
         init=functools.partial(_init, parts),
         posterior=functools.partial(_posterior, parts),
@@ -107,8 +115,9 @@ def _init(parts: _Parts, key: Key, batch: Any = None) -> Params:
     checks.key(key)
     encoder_key, decoder_key = jax.random.split(key)
     context = (jnp.zeros((1, parts.context_size)),) if parts.context_size else ()
+    x, mask = jnp.zeros((1, *parts.x_shape)), jnp.ones((1, *parts.x_shape), bool)
     return {
-        "encoder": parts.encoder.init(encoder_key, jnp.zeros((1, *parts.x_shape)), *context),
+        "encoder": parts.encoder.init(encoder_key, x, *_with_mask(parts, context, mask)),
         "decoder": parts.decoder.init(decoder_key, jnp.zeros((1, parts.latent_size)), *context),
         "output_bias": jnp.zeros(parts.raw_shape, default_float()) if batch is None else _data_bias(parts, batch),
         "likelihood": parts.family.init(parts.x_shape),
@@ -118,6 +127,7 @@ def _init(parts: _Parts, key: Key, batch: Any = None) -> Params:
 def _check(parts: _Parts, batch: Any) -> None:
     batch = as_batch(batch)
     checks.event_shape(batch.x, parts.x_shape)
+    checks.observed_somewhere(batch, len(parts.x_shape))
     parts.family.check(batch.x, batch.mask)
     _features(parts, batch.context, batch.x.shape[: batch.x.ndim - len(parts.x_shape)])
 
@@ -129,12 +139,15 @@ def _data_bias(parts: _Parts, batch: Any) -> Array:
     return parts.family.bias(x, None if batch.mask is None else batch.mask.reshape(x.shape)).astype(default_float())
 
 
-def _posterior(parts: _Parts, params: Params, x: Array, context: Any = None, *, key: Key | None = None) -> Distribution:
+def _posterior(
+    parts: _Parts, params: Params, x: Array, context: Any = None, *, mask: Array | None = None, key: Key | None = None
+) -> Distribution:
     checks.event_shape(x, parts.x_shape)
     _check_params(params)
     lead = x.shape[: x.ndim - len(parts.x_shape)]
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(default_float())
-    raw = call(parts.encoder.apply, params["encoder"], x, *_features(parts, context, lead), key=key)
+    side = _with_mask(parts, _features(parts, context, lead), jnp.ones(x.shape, bool) if mask is None else mask)
+    raw = call(parts.encoder.apply, params["encoder"], x, *side, key=key)
     loc, log_scale = jnp.split(_checked_output(raw, (*lead, 2 * parts.latent_size), "encoder"), 2, axis=-1)
     return diagonal_normal(loc, log_scale=log_scale)
 
@@ -179,6 +192,14 @@ def _features(parts: _Parts, context: Any, lead: tuple[int, ...]) -> tuple[Array
             f"context has leading axes {list(context.shape[:-1])}, wanted those of the batch, {list(lead)}"
         )
     return (jnp.broadcast_to(context, (*lead, size)).astype(default_float()),)
+
+
+def _with_mask(parts: _Parts, features: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:
+    """The encoder's second input: the context, the mask, or both side by side."""
+    if not parts.encode_mask:
+        return features
+    seen = mask.reshape(*mask.shape[: mask.ndim - len(parts.x_shape)], -1).astype(default_float())
+    return (jnp.concatenate([*features, seen], axis=-1),)
 
 
 def _checked_output(raw: Any, shape: tuple[int, ...], name: str) -> Array:

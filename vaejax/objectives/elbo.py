@@ -61,11 +61,10 @@ def elbo(
     weight = beta(step) if callable(beta) else checks.real(beta, "beta", minimum=0.0)
     checks.real(free_bits, "free_bits", minimum=0.0)
     reconstruction = jnp.mean(terms.log_likelihood, axis=0)
-    cost = (
-        _with_free_bits(terms, kl, free_bits, free_bits_groups, free_bits_average)
-        if free_bits
-        else divergence(terms, kl)
-    )
+    if checks.is_concrete(free_bits) and free_bits == 0:
+        cost = divergence(terms, kl)
+    else:
+        cost = _with_free_bits(terms, kl, free_bits, free_bits_groups, free_bits_average)
     value = reconstruction - weight * cost
     return value if terms.penalty is None else value - terms.penalty
 

@@ -46,7 +46,7 @@ def curves(history: Mapping[str, np.ndarray]) -> Figure:
     upper.set_ylabel("nats per example")
     upper.legend(frameon=False, loc="lower right")
     lower.plot(epochs, history["kl"], color=_BLUE)
-    lower.set_ylabel("KL(q || p), nats")
+    lower.set_ylabel("training KL, nats")
     lower.set_xlabel("epoch")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
@@ -71,7 +71,7 @@ def reconstructions(
     z = posterior.sample_and_log_prob(seed=key, sample_shape=(1,))[0]
     means = _centre(call(model.likelihood, params, z, context=batch.context, mask=batch.mask))[0]
     shape = image_shape or tuple(batch.x.shape[1:])
-    rows = [("data", np.asarray(observed(batch))), ("p(x|z)", np.asarray(means))]
+    rows = [("data", np.asarray(observed(batch))), ("E[x|z],\nz ~ q(z|x)", np.asarray(means))]
     return _image_grid([(name, images.reshape(-1, *shape)) for name, images in rows])
 
 
@@ -108,7 +108,9 @@ def prior_samples(
     images = likelihood.sample(seed=likelihood_key) if ancestral else _centre(likelihood)
     shape = image_shape or tuple(images.shape[1:])
     grid = np.asarray(images).reshape(num_rows, num_columns, *shape)
-    return _image_grid([("", row) for row in grid])
+    figure = _image_grid([("", row) for row in grid])
+    figure.suptitle("x ~ p(x|z), z ~ p(z)" if ancestral else "means of p(x|z), z ~ p(z)", fontsize="medium")
+    return figure
 
 
 def _centre(distribution: Any) -> Array:

@@ -21,6 +21,8 @@ def save_params(path: str | os.PathLike, params: Params) -> Path:
     target = Path(path).absolute()
     if target.exists():
         raise FileExistsError(f"{target} exists already; choose another directory")
+    # Orbax would fail here from a thread of its own, at length.
+    target.parent.mkdir(parents=True, exist_ok=True)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(target, _by_path(params))
     return target
@@ -36,8 +38,9 @@ def load_params(path: str | os.PathLike, like: Params) -> Params:
     import orbax.checkpoint as ocp
 
     source = Path(path).absolute()
-    if not source.is_dir():
-        raise FileNotFoundError(f"no checkpoint at {source}; it is a directory that save_params wrote")
+    if not source.is_dir() or (source / "params").is_dir():
+        hint = f"; did you mean {source / 'params'}?" if source.is_dir() else ""
+        raise FileNotFoundError(f"no checkpoint at {source}: it is a directory that save_params wrote{hint}")
     with ocp.StandardCheckpointer() as checkpointer:
         wanted = _by_path(like)
         try:

@@ -28,8 +28,10 @@ class FitResult(NamedTuple):
 
     Attributes:
         state: the final training state; ``state.params`` are the parameters.
-        history: one array over epochs for each of ``epoch``, ``objective``, ``log_likelihood``, ``kl``, ``seconds``, with validation
-            data ``validation_elbo`` and ``validation_standard_error`` (between examples), and with ``nonfinite="skip"`` ``skipped``.
+        history: one array over epochs for each of ``epoch`` (from 1, also when continuing), ``objective`` (what is optimised, mean
+            over the epoch's steps, dropout and annealing included), ``log_likelihood``, ``kl`` (unweighted), ``seconds`` (training alone;
+            the first epoch compiles), with validation data ``validation_elbo`` and ``validation_standard_error`` (between examples),
+            and with ``nonfinite="skip"`` ``skipped``.
         interrupted: whether Ctrl-C ended it early; the state is then that of the last whole epoch.
     """
 
@@ -89,18 +91,16 @@ def fit(
     checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
     check_parts(estimator, optimizer)
     device_data = jax.tree.map(jnp.asarray, checks.batch(data))
-    if batch_size > device_data.x.shape[0]:
-        raise ValueError(
-            f"batch_size={batch_size} is larger than the data, {device_data.x.shape[0]} examples; make batches smaller"
-        )
     init_key, look_key, validation_key = jax.random.split(key, 3)
     first_look = _first_look(look_key, device_data, preprocess)
     if state is None:
         state = init(init_key, model, estimator, optimizer, first_look)
+    elif not isinstance(state, TrainState):
+        raise TypeError(f"state must be a vaejax.TrainState, such as FitResult.state, got {type(state).__name__}")
     else:
         checks.batch(first_look, "data", model)
         state = jax.tree.map(jnp.copy, state)
-    _check_batch_axis(model, state, first_look)
+    _check_batch_axis(model, state, first_look, device_data.x.shape[0], batch_size)
     held_out = None
     if validation is not None:
         held_out = _HeldOut(
@@ -113,7 +113,7 @@ def fit(
     return result if nonfinite == "stop" else result._replace(state=finite.without_skipping(result.state))
 
 
-def _check_batch_axis(model: Model, state: TrainState, data: Batch) -> None:
+def _check_batch_axis(model: Model, state: TrainState, data: Batch, num_examples: int, batch_size: int) -> None:
     shape = jax.eval_shape(functools.partial(log_terms, model), state.params, state.key, data).log_posterior.shape
     if len(shape) < 2:
         raise ValueError(

@@ -26,6 +26,10 @@ def step(
     Returns:
         The next state and the metrics, scalars.
     """
+    if not isinstance(state, TrainState):
+        raise TypeError(
+            f"state must be a vaejax.TrainState from train.init, got {type(state).__name__}; a step returns (state, metrics): unpack both"
+        )
     next_key, estimate_key, refresh_key = jax.random.split(state.key, 3)
     estimate, estimator_state = estimator.estimate(state.params, state.estimator_state, estimate_key, batch, state.step)
     updates, opt_state = effective_optimizer(estimator, optimizer).update(estimate.grads, state.opt_state, state.params)
@@ -40,7 +44,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Compiles `step`: ``step(state, batch) -> (state, metrics)``.
 
-    The state is donated: its buffers are reused, and the state passed in must not be used again.
+    The state is donated: its buffers are reused, and the state passed in must not be used again (JAX then says "Array has been
+    deleted", or "donated"): go on with the one that comes back. Values of the batch are not checked here, only shapes; `init` and
+    `fit` check them.
 
     Examples:
         >>> import jax, optax, vaejax
