@@ -17,7 +17,7 @@ from vaejax.train import finite
 from vaejax.train.epoch import Preprocess, make_epoch
 from vaejax.train.progress import Meter
 from vaejax.train.state import check_parts, init
-from vaejax.types import Batch, Estimator, Key, Model, TrainState
+from vaejax.types import Batch, Estimator, Key, Model, TrainState, as_batch
 
 # Preprocessing everything at once to initialise the model stops paying beyond this many entries.
 _INIT_ENTRIES = 2**26
@@ -126,7 +126,7 @@ def _first_look(key: Key, data: Batch, preprocess: Preprocess | None) -> Batch:
     if preprocess is None:
         return data
     stride = -(-data.x.size // _INIT_ENTRIES)
-    return preprocess(key, jax.tree.map(lambda leaf: leaf[::stride], data))
+    return as_batch(preprocess(key, jax.tree.map(lambda leaf: leaf[::stride], data)))
 
 
 def _prepared(model: Model, validation: Any, key: Key, preprocess: Preprocess | None) -> Batch:
