@@ -67,10 +67,8 @@ def test_output_starts_at_the_data_mean(name, key):
 
 
 def test_output_bias_respects_the_mask(key):
-    x = np.ones((10, 2, 3), np.float32)
-    x[5:] = 0
-    mask = np.zeros_like(x, bool)
-    mask[:5] = True
+    x, mask = np.ones((10, 2, 3), np.float32), np.ones((10, 2, 3), bool)
+    x[5:, 0], mask[5:, 0] = np.nan, False
     params = build("normal").init(key, vaejax.Batch(x, mask=mask))
     np.testing.assert_allclose(params["output_bias"], 1.0)
 
