@@ -3,6 +3,8 @@
 The continuous ones sample by their inverse distribution function, so that their draws are differentiable in the parameters.
 """
 
+import abc
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln, ndtri
@@ -37,9 +39,9 @@ class _Pair(Distribution):
         """The parameters' shape."""
         return getattr(self, self._names[0]).shape
 
+    @abc.abstractmethod
     def quantile(self, u: Array) -> Array:
         """The inverse of the distribution function."""
-        raise NotImplementedError
 
     def _sample_n(self, key: Key, n: int) -> Array:
         dtype = getattr(self, self._names[0]).dtype
