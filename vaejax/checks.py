@@ -61,6 +61,12 @@ def real(
     return value
 
 
+def function(value: Any, name: str) -> None:
+    """Raises unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r} of type {type(value).__name__}")
+
+
 def one_of(value: Any, name: str, options: Iterable[str]) -> str:
     """Returns ``value`` if it is among ``options``; the error suggests the nearest one."""
     options = list(options)
@@ -159,8 +165,15 @@ def values(x: Any, valid: Any, name: str, wanted: str, mask: Any = None) -> None
 
 def same_tree(params: Any, expected: Any, owner: str) -> None:
     """Raises unless ``params`` has the structure and shapes of ``expected``; names the first path that differs."""
-    came = {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(params)}
-    want = {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(expected)}
+    came, want = (
+        {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, expected)
+    )
+    same_shapes(came, want, owner)
+
+
+def same_shapes(came: dict[str, tuple[int, ...]], want: dict[str, tuple[int, ...]], owner: str) -> None:
+    """Raises unless two trees, given as shapes by path, agree; names the first paths that differ."""
     problems = [f"{p} is missing" for p in want if p not in came]
     problems += [f"{p} is not part of it" for p in came if p not in want]
     problems += [f"{p} has shape {came[p]}, wanted {want[p]}" for p in want if p in came and came[p] != want[p]]

@@ -1,15 +1,19 @@
-"""Training: state, step, epoch, fit, and parameters on disk."""
+"""Training: state, step, epoch, fit, and what is kept on disk."""
 
+from vaejax.train.callbacks import every
 from vaejax.train.checkpoint import load_params, save_params
 from vaejax.train.epoch import make_epoch
 from vaejax.train.finite import NonFiniteError
 from vaejax.train.fit import FitResult, fit
 from vaejax.train.state import init
 from vaejax.train.step import make_train_step, step
+from vaejax.train.storage import CheckpointError
 
 __all__ = [
+    "CheckpointError",
     "FitResult",
     "NonFiniteError",
+    "every",
     "fit",
     "init",
     "load_params",

@@ -1,9 +1,11 @@
 """Training from data to a fitted state, with validation, history and a progress bar."""
 
+import contextlib
 import functools
-import time
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaejax import checks, evaluate
+from vaejax import checks
 from vaejax.terms import log_terms
-from vaejax.train import finite
+from vaejax.train import finite, runs
+from vaejax.train.callbacks import Callback
 from vaejax.train.epoch import Preprocess, make_epoch
-from vaejax.train.progress import Meter
+from vaejax.train.loop import Ending, HeldOut, Loop, callers_state, run
+from vaejax.train.runs import Progress
 from vaejax.train.state import check_parts, init
-from vaejax.types import Batch, Estimator, Key, Model, TrainState, as_batch
+from vaejax.types import Batch, Estimator, Key, Model, Params, TrainState, as_batch
 
 # Preprocessing everything at once to initialise the model stops paying beyond this many entries.
 _INIT_ENTRIES = 2**26
@@ -32,12 +36,18 @@ class FitResult(NamedTuple):
             over the epoch's steps, dropout and annealing included), ``log_likelihood``, ``kl`` (unweighted), ``seconds`` (training alone;
             the first epoch compiles), with validation data ``validation_elbo`` and ``validation_standard_error`` (between examples),
             and with ``nonfinite="skip"`` ``skipped``.
-        interrupted: whether Ctrl-C ended it early; the state is then that of the last whole epoch.
+        interrupted: whether Ctrl-C or SIGTERM ended it early; the state is then that of the last whole epoch.
+        stopped: why it ended: ``"num_epochs"``, ``"patience"``, ``"callback"``, ``"SIGINT"`` or ``"SIGTERM"``.
+        best_params: the parameters with the best validation ELBO; None without validation data.
+        best_epoch: their epoch; 0 without.
     """
 
     state: TrainState
     history: dict[str, np.ndarray]
     interrupted: bool = False
+    stopped: str = "num_epochs"
+    best_params: Params | None = None
+    best_epoch: int = 0
 
 
 def fit(
@@ -55,9 +65,20 @@ def fit(
     sharding: jax.sharding.Sharding | None = None,
     nonfinite: str = "stop",
     state: TrainState | None = None,
+    patience: int | None = None,
+    min_improvement: float = 0.0,
+    callbacks: Sequence[Callback] = (),
+    run_directory: str | os.PathLike | None = None,
+    resume: bool = False,
+    save_every: float = 30.0,
     progress: bool | None = None,
 ) -> FitResult:
     """Trains a model for a number of epochs, each one compiled scan.
+
+    With ``run_directory`` nothing is lost: the history is written after every epoch, the training state and the best parameters at
+    least every ``save_every`` seconds and at the end, whatever the end is. Called again with ``resume=True`` and otherwise the same
+    arguments, training goes on from the last whole checkpoint, to the same bits as if it had never stopped (same machine, device,
+    core count and versions).
 
     Args:
         key: typed key.
@@ -65,7 +86,7 @@ def fit(
         data: a `Batch` or an array ``[n, *event]``; moved to the device once, in its own type.
         estimator: built from the same model.
         optimizer: an Optax gradient transformation, schedules included.
-        num_epochs: passes over the data.
+        num_epochs: passes over the data, those before a resumption included.
         batch_size: examples per step.
         validation: held-out examples, whose ELBO is estimated after every epoch (preprocessed once, with a fixed key).
         validation_samples: draws per example for it.
@@ -75,21 +96,37 @@ def fit(
             it; ``"skip"`` leaves out updates whose gradient is not finite (`optax.apply_if_finite`) and counts them, however
             many; the history then averages over the finite values.
         state: a state to continue from, in place of a fresh one; it is not consumed.
+        patience: end after this many epochs without a better validation ELBO; None never does.
+        min_improvement: what counts as better, nats more than the best before.
+        callbacks: functions ``(step, state, metrics)`` called after every epoch with the number of updates, the state (theirs to keep)
+            and the epoch's row of the history; one that returns True ends training. `vaejax.train.every` thins them.
+        run_directory: where history and checkpoints are kept (files: `vaejax.train.runs`).
+        resume: go on with the run in ``run_directory``, or begin it where there is none yet. The data, the key and the batch size
+            must be the same; ``num_epochs`` may grow.
+        save_every: seconds between checkpoints; 0 writes one after every epoch.
         progress: a bar with rate, ELBO, KL and time left; None shows it on a terminal only.
 
     Returns:
-        `FitResult`. Ctrl-C returns the last whole epoch, with a warning.
+        `FitResult`. Ctrl-C ends training after the epoch in hand, with a warning; a second one ends it at once, with the epoch before.
 
     Raises:
-        TypeError, ValueError: bad arguments or data, before anything is compiled.
+        TypeError, ValueError: bad arguments or data, before anything is compiled; with ``resume`` other data than the run's.
+        FileExistsError: a run is in ``run_directory`` already, and ``resume`` is false.
+        OSError: ``run_directory`` cannot be written, or its disk is too full, before anything is trained.
+        CheckpointError: none of the run's checkpoints can be read. (A damaged one is named in a warning, and the one before it used.)
         NonFiniteError: see ``nonfinite``.
     """
     checks.key(key)
-    checks.positive_int(num_epochs, "num_epochs")
-    checks.positive_int(batch_size, "batch_size")
-    checks.positive_int(validation_samples, "validation_samples")
+    for count, name in (
+        (num_epochs, "num_epochs"),
+        (batch_size, "batch_size"),
+        (validation_samples, "validation_samples"),
+    ):
+        checks.positive_int(count, name)
     checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
     check_parts(estimator, optimizer)
+    _check_ending(patience, min_improvement, callbacks, validation)
+    _check_files(run_directory, resume, save_every, state)
     device_data = jax.tree.map(jnp.asarray, checks.batch(data))
     init_key, look_key, validation_key = jax.random.split(key, 3)
     first_look = _first_look(look_key, device_data, preprocess)
@@ -101,16 +138,80 @@ def fit(
         checks.batch(first_look, "data", model)
         state = jax.tree.map(jnp.copy, state)
     _check_batch_axis(model, state, first_look, device_data.x.shape[0], batch_size)
-    held_out = None
-    if validation is not None:
-        held_out = _HeldOut(
-            _prepared(model, validation, validation_key, preprocess), validation_samples, validation_key
+    held_out = _held_out(model, validation, validation_samples, validation_key, preprocess)
+    directory = None if run_directory is None else Path(run_directory).absolute()
+    options = {"batch_size": batch_size, "validation_samples": validation_samples, "nonfinite": nonfinite}
+    kept: contextlib.AbstractContextManager[Progress] = contextlib.nullcontext(Progress(state, 0, []))
+    if directory:
+        known = runs.facts(key, device_data, held_out and held_out.batch, options)
+        kept = runs.opened(directory, known, state, resume=resume)
+    with kept as start:
+        if nonfinite == "skip":
+            estimator, optimizer, guarded = finite.with_skipping(estimator, optimizer, start.state)
+            start = start._replace(state=guarded)
+        epoch = make_epoch(estimator, optimizer, batch_size=batch_size, preprocess=preprocess, sharding=sharding)
+        ending = Ending(num_epochs, patience, min_improvement, tuple(callbacks))
+        loop = Loop(
+            model,
+            estimator,
+            optimizer,
+            device_data,
+            held_out,
+            batch_size,
+            preprocess,
+            epoch,
+            nonfinite,
+            ending,
+            directory,
+            save_every,
         )
-    if nonfinite == "skip":
-        estimator, optimizer, state = finite.with_skipping(estimator, optimizer, state)
-    loop = _Loop(model, estimator, optimizer, device_data, held_out, batch_size, preprocess, sharding, nonfinite)
-    result = loop.run(state, num_epochs, progress)
-    return result if nonfinite == "stop" else result._replace(state=finite.without_skipping(result.state))
+        reached, stopped = run(loop, start, progress)
+    return _result(reached._replace(state=callers_state(loop, reached.state)), stopped, num_epochs)
+
+
+def _result(reached: Progress, stopped: str, num_epochs: int) -> FitResult:
+    interrupted = stopped.startswith("SIG")
+    if interrupted:
+        warnings.warn(
+            f"interrupted; returning the state after epoch {reached.epoch} of {num_epochs} ({stopped})", stacklevel=3
+        )
+    history = runs.columns(reached.rows[: reached.epoch])
+    return FitResult(reached.state, history, interrupted, stopped, reached.best_params, reached.best_epoch)
+
+
+def _held_out(
+    model: Model, validation: Any, num_samples: int, key: Key, preprocess: Preprocess | None
+) -> HeldOut | None:
+    """Validation data on the device, preprocessed once so that its ELBO is comparable between epochs."""
+    if validation is None:
+        return None
+    batch = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
+    prepared = batch if preprocess is None else preprocess(jax.random.fold_in(key, 0), batch)
+    return HeldOut(checks.batch(prepared, "validation", model), num_samples, key)
+
+
+def _check_ending(patience: Any, min_improvement: Any, callbacks: Any, validation: Any) -> None:
+    if patience is not None:
+        checks.positive_int(patience, "patience")
+        if validation is None:
+            raise ValueError(
+                "patience waits for a better validation ELBO; pass validation= data, or leave patience out"
+            )
+    checks.real(min_improvement, "min_improvement", minimum=0.0)
+    if callable(callbacks):
+        raise TypeError(
+            "callbacks must be a sequence of functions (step, state, metrics), got one function; put it in a list"
+        )
+    for callback in callbacks:
+        checks.function(callback, "each of callbacks")
+
+
+def _check_files(run_directory: Any, resume: Any, save_every: Any, state: Any) -> None:
+    checks.real(save_every, "save_every", minimum=0.0)
+    if resume and run_directory is None:
+        raise ValueError("resume=True needs run_directory=, the directory of the run to go on with")
+    if resume and state is not None:
+        raise ValueError("resume=True takes the state from run_directory; leave state= out")
 
 
 def _check_batch_axis(model: Model, state: TrainState, data: Batch, num_examples: int, batch_size: int) -> None:
@@ -127,100 +228,3 @@ def _first_look(key: Key, data: Batch, preprocess: Preprocess | None) -> Batch:
         return data
     stride = -(-data.x.size // _INIT_ENTRIES)
     return as_batch(preprocess(key, jax.tree.map(lambda leaf: leaf[::stride], data)))
-
-
-def _prepared(model: Model, validation: Any, key: Key, preprocess: Preprocess | None) -> Batch:
-    """Validation data on the device, preprocessed once so that its ELBO is comparable between epochs."""
-    batch = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
-    return checks.batch(
-        batch if preprocess is None else preprocess(jax.random.fold_in(key, 0), batch), "validation", model
-    )
-
-
-class _HeldOut(NamedTuple):
-    batch: Batch
-    num_samples: int
-    key: Key
-
-
-class _Loop(NamedTuple):
-    model: Model
-    estimator: Estimator
-    optimizer: optax.GradientTransformation
-    data: Batch
-    held_out: _HeldOut | None
-    batch_size: int
-    preprocess: Preprocess | None
-    sharding: Any
-    nonfinite: str
-
-    def run(self, state: TrainState, num_epochs: int, progress: bool | None) -> FitResult:
-        epoch = make_epoch(
-            self.estimator,
-            self.optimizer,
-            batch_size=self.batch_size,
-            preprocess=self.preprocess,
-            sharding=self.sharding,
-        )
-        validate = self._validation()
-        used = self.data.x.shape[0] // self.batch_size * self.batch_size
-        rows: list[dict[str, float]] = []
-        # The last whole epoch: its state and its number. One assignment, so that Ctrl-C never sees half of it.
-        done = (state, 0)
-        with Meter(num_epochs, used, progress) as meter:
-            try:
-                for number in range(1, num_epochs + 1):
-                    # Donation eats the state; this copy is what an interrupt or a NaN falls back to.
-                    before = jax.tree.map(jnp.copy, state)
-                    done = (before, number - 1)
-                    start = time.perf_counter()
-                    state, metrics = epoch(state, self.data)
-                    row = {"epoch": number, **self._means(jax.device_get(metrics), before, state, rows)}
-                    row |= {"seconds": time.perf_counter() - start, **validate(state, number)}
-                    rows.append(row)
-                    done = (state, number)
-                    meter.update(row)
-            except KeyboardInterrupt:
-                warnings.warn(f"interrupted; returning the state after epoch {done[1]} of {num_epochs}", stacklevel=3)
-                return FitResult(done[0], _columns(rows[: done[1]]), True)
-        return FitResult(state, _columns(rows))
-
-    def _means(
-        self, metrics: dict[str, np.ndarray], before: TrainState, after: TrainState, rows: list[dict[str, float]]
-    ) -> dict[str, float]:
-        finite_metrics = all(np.isfinite(values).all() for values in metrics.values())
-        # A last update that broke shows in no metric: the parameters themselves are asked too.
-        if not finite.all_finite(after.params) or (self.nonfinite == "stop" and not finite_metrics):
-            self._stop(before, rows)
-        means = {name: finite.mean(values) for name, values in metrics.items()}
-        return means if self.nonfinite == "stop" else means | {"skipped": finite.skipped(before, after)}
-
-    def _stop(self, before: TrainState, rows: list[dict[str, float]]) -> None:
-        state, broken = finite.find(self.estimator, self.optimizer, before, self.data, self.batch_size, self.preprocess)
-        number = int(state.step)
-        advice = "try a smaller learning rate, optax.clip_by_global_norm, or nonfinite='skip'"
-        raise finite.NonFiniteError(
-            f"training stopped at step {number} (epoch {len(rows) + 1}): {broken}. The state before it is in this error's "
-            f".state; {advice if self.nonfinite == 'stop' else 'the gradient is finite, so look at the optimiser'}",
-            number,
-            state if self.nonfinite == "stop" else finite.without_skipping(state),
-            _columns(rows),
-        )
-
-    def _validation(self) -> Callable[[TrainState, int], dict[str, float]]:
-        if self.held_out is None:
-            return lambda state, number: {}
-        batch, num_samples, key = self.held_out
-        # Compiled here, its checks of the data's values are left out: they were made before training.
-        compiled = jax.jit(functools.partial(evaluate.elbo, self.model, num_samples=num_samples))
-
-        def validate(state: TrainState, number: int) -> dict[str, float]:
-            values = compiled(state.params, jax.random.fold_in(key, number), batch).estimate
-            summary = evaluate.mean_estimate(values, jnp.zeros_like(values))
-            return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
-
-        return validate
-
-
-def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}

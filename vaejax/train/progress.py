@@ -13,11 +13,13 @@ class Meter:
         num_epochs: total.
         examples: per epoch.
         show: True, False, or None for on a terminal only.
+        done: epochs done before.
     """
 
-    def __init__(self, num_epochs: int, examples: int, show: bool | None):
+    def __init__(self, num_epochs: int, examples: int, show: bool | None, done: int = 0):
         self.examples = examples
-        self.bar = tqdm(total=num_epochs, unit="epoch", disable=None if show is None else not show, dynamic_ncols=True)
+        disable = None if show is None else not show
+        self.bar = tqdm(total=num_epochs, initial=done, unit="epoch", disable=disable, dynamic_ncols=True)
 
     def __enter__(self) -> "Meter":
         return self
