@@ -1,190 +1,129 @@
-"""The command line: ``vaejax train digits`` and ``vaejax estimators``."""
+"""The command line: ``vaejax train | evaluate | sample | plot | data | estimators``. Thin: the work is in `vaejax.report`."""
 
 import dataclasses
+import functools
+import importlib.util
+import itertools
+import operator
+import signal
 import sys
+import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any
 
-if TYPE_CHECKING:
-    from tyro.conf import Positional
-else:
-    # tyro is an extra: without it the module still imports, and main says what to install.
-    try:
-        from tyro.conf import Positional
-    except ImportError:
-        Positional = list
+from vaejax.report import config as settings
+from vaejax.report.options import Check, Data, Estimators, Evaluate, Fetch, List, Plot, Sample, Train
 
+_GROUPS = ("data", "model", "objective", "optimizer", "training", "evaluation")
+_DESCRIPTION = """Variational autoencoders in JAX. vaejax COMMAND --help explains each command.
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """The networks."""
-
-    latent_size: int = 16
-    """Dimension of z."""
-    hidden_sizes: tuple[int, ...] = (256, 256)
-    """Widths of the encoder's hidden layers; the decoder has them in reverse."""
-    dropout: float = 0.1
-    """Dropout rate, in training only."""
+Everywhere: --debug shows the trace of an error; --version the version."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Optimisation:
-    """The optimisation."""
+def _train(options: Train) -> int:
+    from vaejax.report import job, new_run_directory, to_json
 
-    epochs: int = 300
-    """Passes over the training data."""
-    batch_size: int = 50
-    """Examples per step."""
-    learning_rate: float = 2e-3
-    """Adam's first rate; it falls to zero along a cosine."""
-    beta: float = 1.0
-    """Weight of the KL."""
-
-
-def train(
-    dataset: Positional[Literal["digits"]],
-    likelihood: Literal["binomial", "bernoulli"] = "binomial",
-    network: Network = Network(),
-    optimisation: Optimisation = Optimisation(),
-    samples: int = 1000,
-    seed: int = 0,
-    runs: Path = Path("runs"),
-    progress: bool = True,
-) -> int:
-    """Trains a VAE, prints its test log-likelihood, and writes figures, a summary and the parameters to a new run directory.
-
-    Args:
-        dataset: digits: scikit-learn's 1797 handwritten digits, 8×8, grey levels 0–16.
-        likelihood: binomial models the grey levels as counts out of 16; bernoulli binarises them, afresh at each epoch in training
-            and once, with a fixed key, for validation and test.
-        network: the networks.
-        optimisation: the optimisation.
-        samples: importance samples per test image.
-        seed: of all random numbers.
-        runs: directory in which the run's own directory is made.
-        progress: show a progress bar (on a terminal only).
-    """
-    import jax
-
-    import vaejax
-    from vaejax import checks, report
-    from vaejax.train import save_params
-
-    for value, name in ((samples, "samples"), (optimisation.epochs, "epochs"), (optimisation.batch_size, "batch_size")):
-        checks.positive_int(value, name)
-    checks.real(optimisation.learning_rate, "learning_rate", minimum=0.0, open_minimum=True)
-    checks.real(optimisation.beta, "beta", minimum=0.0)
-    model, splits, preprocess = _build(likelihood, network)
-    directory = report.new_run_directory(runs, dataset)
-    print(f"{dataset} into {directory}")
-    fit_key, test_key, evaluate_key, plot_key = jax.random.split(jax.random.key(seed), 4)
-    result = _fit(fit_key, model, splits, preprocess, optimisation, progress)
-    if not len(result.history.get("epoch", ())):
-        directory.rmdir()
-        raise KeyboardInterrupt("interrupted before the first epoch was whole")
-    test = splits.test if preprocess is None else preprocess(test_key, splits.test)
-    params = result.state.params
-    save_params(directory / "params", params)  # before anything else can go wrong
-    numbers = _evaluate(model, params, evaluate_key, test, samples)
-    options = {
-        "dataset": dataset,
-        "likelihood": likelihood,
-        "network": dataclasses.asdict(network),
-        "optimisation": dataclasses.asdict(optimisation),
-        "samples": samples,
-        "seed": seed,
-        "interrupted": result.interrupted,
-        "versions": {"vaejax": vaejax.__version__, "jax": jax.__version__},
-    }
-    figures = _figures(model, params, plot_key, result.history, test)
-    report.write_run(directory, summary={**options, **numbers}, history=result.history, figures=figures)
-    print(f"parameters, summary.json and figures ({', '.join(figures)}) are in {directory}")
-    return 130 if result.interrupted else 0
+    if options.resume is not None:
+        return _resume(options.resume, options)
+    if not options.dataset:
+        raise ValueError(
+            f"no data named; name {', '.join(settings.PRESETS)} or a file, or use --config FILE or --resume RUN"
+        )
+    parts = {name: getattr(options, name) for name in _GROUPS}
+    config = job.with_name(settings.RunConfig(**parts), options.dataset)
+    planned = job.plan(config)
+    if options.save_config is not None:
+        options.save_config.write_text(to_json(config))
+        print(f"settings written to {options.save_config}; vaejax train --config {options.save_config} uses them")
+        return 0
+    print(job.outline(planned))
+    if options.dry_run:
+        print(to_json(config), end="")
+        return 0
+    directory = new_run_directory(options.runs, Path(options.dataset).stem)
+    print(f"into {directory}", flush=True)
+    return _run(planned, directory, options, resume=False)
 
 
-def _build(likelihood: str, network: Network) -> tuple[Any, Any, Any]:
-    from vaejax import data, models
-    from vaejax.dists import likelihoods
+def _resume(directory: Path, options: Train) -> int:
+    from vaejax.report import job, open_run
 
-    splits = data.load("digits")
-    binary = likelihood == "bernoulli"
-    model = models.vae(
-        x_shape=(8, 8),
-        latent_size=network.latent_size,
-        hidden_sizes=network.hidden_sizes,
-        likelihood=likelihoods.bernoulli() if binary else likelihoods.binomial(16),
-        dropout_rate=network.dropout,
-    )
-    return model, splits, data.dynamic_binarization(levels=16) if binary else None
-
-
-def _fit(key: Any, model: Any, splits: Any, preprocess: Any, options: Optimisation, progress: bool) -> Any:
-    import functools
-
-    import optax
-
-    from vaejax import estimators, objectives
-    from vaejax.train import fit
-
-    steps = options.epochs * (len(splits.train.x) // options.batch_size)
-    return fit(
-        key,
-        model,
-        splits.train,
-        estimator=estimators.pathwise(model, functools.partial(objectives.elbo, beta=options.beta)),
-        optimizer=optax.adam(optax.cosine_decay_schedule(options.learning_rate, max(steps, 1))),
-        num_epochs=options.epochs,
-        batch_size=options.batch_size,
-        validation=splits.validation,
-        preprocess=preprocess,
-        progress=None if progress else False,
-    )
+    plain = dataclasses.replace(_defaults([]), resume=options.resume, progress=options.progress)
+    if options != plain:
+        raise ValueError(
+            "--resume goes on with a run by its own settings and takes no others; for other settings begin a new run with "
+            f"--config {directory / 'config.json'}"
+        )
+    run = open_run(directory)
+    planned = job.plan(run.config)
+    job.check_unchanged(planned.facts, run)
+    print(f"resuming {directory}", flush=True)
+    return _run(planned, directory, options, resume=True)
 
 
-def _evaluate(model: Any, params: Any, key: Any, test: Any, samples: int) -> dict[str, Any]:
-    import jax
-    import numpy as np
+def _run(planned: Any, directory: Path, options: Train, *, resume: bool) -> int:
+    from vaejax.report import job
 
-    from vaejax import evaluate
-
-    bound_key, evidence_key = jax.random.split(key)
-    bound = evaluate.elbo(model, params, bound_key, test, num_samples=min(samples, 100))
-    evidence = evaluate.log_marginal(model, params, evidence_key, test, num_samples=samples)
-    elbo = evaluate.mean_estimate(bound.estimate, bound.standard_error)
-    log_likelihood = evaluate.mean_estimate(evidence.estimate, evidence.standard_error)
-    effective = float(np.median(evidence.effective_sample_size))
-    print(f"test ELBO            {elbo} nats")
-    print(f"test log-likelihood  {log_likelihood} nats")
-    print(
-        f"The log-likelihood is a lower bound in the mean, from {samples} importance samples an image; the median image had"
-    )
-    print(
-        f"{effective:.1f} effective ones, and while that is below some dozens more --samples raise it by more than the Monte Carlo ±."
-    )
-    return {
-        "test_elbo": elbo._asdict(),
-        "test_log_likelihood": log_likelihood._asdict(),
-        "median_effective_sample_size": effective,
-    }
+    result = job.train(planned, directory, resume=resume, progress=_bar(options))
+    if result.interrupted:
+        print(f"stopped after epoch {len(result.history['epoch'])}; go on with: vaejax train --resume {directory}")
+        return 128 + signal.Signals[result.stopped]
+    print(job.finish(planned, directory, result, progress=_bar(options)))
+    return 0
 
 
-def _figures(model: Any, params: Any, key: Any, history: Any, test: Any) -> dict[str, Any]:
-    import jax
-
-    from vaejax import plots
-
-    reconstruction_key, sample_key = jax.random.split(key)
-    first = jax.tree.map(lambda leaf: leaf[:10], test)
-    made = {} if not len(history.get("epoch", ())) else {"loss": plots.curves(history)}
-    return made | {
-        "reconstructions": plots.reconstructions(model, params, reconstruction_key, first),
-        "samples": plots.prior_samples(model, params, sample_key),
-    }
+def _bar(options: Any) -> bool | None:
+    return None if options.progress else False
 
 
-def list_estimators() -> int:
-    """Lists the gradient estimators: the latents they serve, whether they are unbiased, their source."""
+def _evaluate(options: Evaluate) -> int:
+    from vaejax.report import revisit
+
+    chosen = {name: getattr(options, name) for name in ("split", "samples", "use", "seed")}
+    print(revisit.evaluate_run(options.run, **chosen, progress=_bar(options)))
+    return 0
+
+
+def _sample(options: Sample) -> int:
+    from vaejax.report import revisit
+
+    chosen = {name: getattr(options, name) for name in ("out", "count", "label", "use", "seed")}
+    print("written:", *revisit.sample_run(options.run, **chosen, ancestral=not options.means), sep="\n  ")
+    return 0
+
+
+def _plot(options: Plot) -> int:
+    from vaejax.report import revisit
+
+    chosen = {name: getattr(options, name) for name in ("out", "use", "seed")}
+    written = revisit.plot_run(options.run, **chosen, only=options.only or None, kind=options.format)
+    print("written:", *written, sep="\n  ")
+    return 0
+
+
+def _data(options: Data) -> int:
+    from vaejax import data
+
+    match options.action:
+        case List(directory):
+            for row in data.catalogue(directory):
+                where = "installed" if row.path is None else row.path
+                hint = f"; get it with: vaejax data fetch {row.name}" if row.fetchable and not row.found else ""
+                print(
+                    f"{row.name}: {row.shape}\n  {'found' if row.found else 'not found'}: {where}{hint}\n  {row.source}; {row.licence}"
+                )
+        case Fetch(name, directory):
+            for path in data.fetch(name, directory, progress=_bar(options.action)):
+                print(path)
+        case Check(name, labels, array, directory):
+            given = {"labels": labels, "key": array}
+            print(data.check(name, directory, **{k: v for k, v in given.items() if v is not None}))
+    return 0
+
+
+def _estimators(options: Estimators) -> int:
     from vaejax import estimators
 
     for row in estimators.catalogue():
@@ -194,25 +133,57 @@ def list_estimators() -> int:
     return 0
 
 
+_HANDLERS: dict[type, Callable[[Any], int]] = {
+    Train: _train,
+    Evaluate: _evaluate,
+    Sample: _sample,
+    Plot: _plot,
+    Data: _data,
+    Estimators: _estimators,
+}
+
+
+def _defaults(arguments: list[str]) -> Train:
+    """Where the options of a training start: the settings of ``--config``, or those that suit the data named."""
+    named = [word for word in arguments if word in settings.PRESETS]
+    files = [after for word, after in itertools.pairwise(arguments) if word == "--config"]
+    files += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
+    config = settings.from_json(Path(files[-1])) if files else settings.preset(named[0] if named else "")
+    return Train(dataset=config.name, **{name: getattr(config, name) for name in _GROUPS})
+
+
+def _parse(arguments: list[str]) -> Any:
+    import tyro
+
+    names = {kind: tyro.conf.subcommand(kind.__name__.lower()) for kind in _HANDLERS}
+    names[Train] = tyro.conf.subcommand("train", default=_defaults(arguments))
+    union: Any = functools.reduce(operator.or_, (Annotated[kind, name] for kind, name in names.items()))
+    configuration = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    return tyro.cli(union, prog="vaejax", description=_DESCRIPTION, config=configuration, args=arguments)
+
+
 def main() -> None:
-    """The ``vaejax`` command; exits with 0, 1 for bad input, 2 for bad usage, 130 after Ctrl-C."""
-    try:
-        import tyro
-    except ImportError:
+    """The ``vaejax`` command; exits with 0, 1 for bad input, 2 for bad usage, 130 after Ctrl-C, 143 after SIGTERM."""
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    if arguments == ["--version"]:
+        import vaejax
+
+        print(f"vaejax {vaejax.__version__}")
+        sys.exit(0)
+    if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("matplotlib") is None:
         sys.exit("the command line needs tyro and matplotlib: pip install 'vaejax[cli]'")
-    commands = {
-        name: tyro.conf.configure(tyro.conf.OmitArgPrefixes)(f)
-        for name, f in (("train", train), ("estimators", list_estimators))
-    }
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        code = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="vaejax", description="Variational autoencoders in JAX."
-        )
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        sys.exit(f"vaejax: {error}")
+        options = _parse(arguments)
+        code = _HANDLERS[type(options)](options)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        known = isinstance(error, ValueError | TypeError | OSError | FloatingPointError)
+        sys.exit(f"vaejax: {error}" if known else f"vaejax: {type(error).__name__}: {error} (--debug shows the trace)")
     sys.exit(code)
 
 

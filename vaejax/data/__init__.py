@@ -1,6 +1,32 @@
-"""Data: named datasets and binarisation."""
+"""Data: named datasets, one's own files, downloads, binarisation, standardisation."""
 
-from vaejax.data.binarize import binarize, dynamic_binarization
-from vaejax.data.datasets import Dataset, load
+from vaejax.data.binarize import binarize, dynamic_binarization, unit_interval
+from vaejax.data.catalogue import DatasetRow, catalogue, check
+from vaejax.data.datasets import Dataset
+from vaejax.data.describe import Summary, describe
+from vaejax.data.download import fetch
+from vaejax.data.errors import DataFileError, MissingDataError
+from vaejax.data.loading import load, own_path
+from vaejax.data.registry import default_directory
+from vaejax.data.scaling import Scaling, log_scale_sum, standardize
 
-__all__ = ["Dataset", "binarize", "dynamic_binarization", "load"]
+__all__ = [
+    "DataFileError",
+    "Dataset",
+    "DatasetRow",
+    "MissingDataError",
+    "Scaling",
+    "Summary",
+    "binarize",
+    "catalogue",
+    "check",
+    "default_directory",
+    "describe",
+    "dynamic_binarization",
+    "fetch",
+    "load",
+    "log_scale_sum",
+    "own_path",
+    "standardize",
+    "unit_interval",
+]

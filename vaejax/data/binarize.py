@@ -82,3 +82,25 @@ def dynamic_binarization(*, levels: int | None = None) -> Callable[[Key, Any], B
 def _binarize_batch(levels: int | None, key: Key, batch: Any) -> Batch:
     batch = as_batch(batch)
     return batch._replace(x=binarize(key, observed(batch), levels=levels))
+
+
+def unit_interval(*, levels: int) -> Callable[[Key, Any], Batch]:
+    """A ``preprocess`` that makes numbers in [0, 1] of integer images, x / levels; missing entries become 0.
+
+    Densities are then those of x / levels: a continuous density of data that take ``levels`` + 1 values, unbounded where σ may
+    vanish.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> unit_interval(levels=4)(jax.random.key(0), jnp.array([[1, 4]], jnp.uint8)).x
+        Array([[0.25, 1.  ]], dtype=float32)
+    """
+    checks.positive_int(levels, "levels")
+    return functools.partial(_scale_batch, levels)
+
+
+def _scale_batch(levels: int, key: Key, batch: Any) -> Batch:
+    batch = as_batch(batch)
+    x = jnp.asarray(observed(batch))
+    checks.values(x, lambda v: (v >= 0) & (v <= levels), "integer images to scale", f"values from 0 to {levels}")
+    return batch._replace(x=x.astype(default_float()) / levels)

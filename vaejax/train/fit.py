@@ -117,18 +117,39 @@ def fit(
         NonFiniteError: see ``nonfinite``.
     """
     checks.key(key)
-    for count, name in (
-        (num_epochs, "num_epochs"),
-        (batch_size, "batch_size"),
-        (validation_samples, "validation_samples"),
-    ):
-        checks.positive_int(count, name)
+    _check_counts(num_epochs=num_epochs, batch_size=batch_size, validation_samples=validation_samples)
     checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
     check_parts(estimator, optimizer)
     _check_ending(patience, min_improvement, callbacks, validation)
     _check_files(run_directory, resume, save_every, state)
-    device_data = jax.tree.map(jnp.asarray, checks.batch(data))
     init_key, look_key, validation_key = jax.random.split(key, 3)
+    device_data, state = _begin((init_key, look_key), model, data, estimator, optimizer, batch_size, preprocess, state)
+    held_out = _held_out(model, validation, validation_samples, validation_key, preprocess)
+    with _kept(key, device_data, held_out, batch_size, nonfinite, state, run_directory, resume) as start:
+        if nonfinite == "skip":
+            estimator, optimizer, guarded = finite.with_skipping(estimator, optimizer, start.state)
+            start = start._replace(state=guarded)
+        epoch = make_epoch(estimator, optimizer, batch_size=batch_size, preprocess=preprocess, sharding=sharding)
+        ending = Ending(num_epochs, patience, min_improvement, tuple(callbacks))
+        parts = (model, estimator, optimizer, device_data, held_out, batch_size, preprocess, epoch, nonfinite)
+        loop = Loop(*parts, ending, _absolute(run_directory), save_every)
+        reached, stopped = run(loop, start, progress)
+    return _result(reached._replace(state=callers_state(loop, reached.state)), stopped, num_epochs)
+
+
+def _begin(
+    keys: tuple[Key, Key],
+    model: Model,
+    data: Any,
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    preprocess: Preprocess | None,
+    state: TrainState | None,
+) -> tuple[Batch, TrainState]:
+    """The data on the device, and the first state; both checked."""
+    init_key, look_key = keys
+    device_data = jax.tree.map(jnp.asarray, checks.batch(data))
     first_look = _first_look(look_key, device_data, preprocess)
     if state is None:
         state = init(init_key, model, estimator, optimizer, first_look)
@@ -138,35 +159,31 @@ def fit(
         checks.batch(first_look, "data", model)
         state = jax.tree.map(jnp.copy, state)
     _check_batch_axis(model, state, first_look, device_data.x.shape[0], batch_size)
-    held_out = _held_out(model, validation, validation_samples, validation_key, preprocess)
-    directory = None if run_directory is None else Path(run_directory).absolute()
+    return device_data, state
+
+
+def _kept(
+    key: Key,
+    data: Batch,
+    held_out: HeldOut | None,
+    batch_size: int,
+    nonfinite: str,
+    state: TrainState,
+    directory: str | os.PathLike | None,
+    resume: bool,
+) -> contextlib.AbstractContextManager[Progress]:
+    """Where training begins: the state, or what the run directory holds."""
+    path = _absolute(directory)
+    if path is None:
+        return contextlib.nullcontext(Progress(state, 0, []))
+    validation_samples = held_out.num_samples if held_out else 0
     options = {"batch_size": batch_size, "validation_samples": validation_samples, "nonfinite": nonfinite}
-    kept: contextlib.AbstractContextManager[Progress] = contextlib.nullcontext(Progress(state, 0, []))
-    if directory:
-        known = runs.facts(key, device_data, held_out and held_out.batch, options)
-        kept = runs.opened(directory, known, state, resume=resume)
-    with kept as start:
-        if nonfinite == "skip":
-            estimator, optimizer, guarded = finite.with_skipping(estimator, optimizer, start.state)
-            start = start._replace(state=guarded)
-        epoch = make_epoch(estimator, optimizer, batch_size=batch_size, preprocess=preprocess, sharding=sharding)
-        ending = Ending(num_epochs, patience, min_improvement, tuple(callbacks))
-        loop = Loop(
-            model,
-            estimator,
-            optimizer,
-            device_data,
-            held_out,
-            batch_size,
-            preprocess,
-            epoch,
-            nonfinite,
-            ending,
-            directory,
-            save_every,
-        )
-        reached, stopped = run(loop, start, progress)
-    return _result(reached._replace(state=callers_state(loop, reached.state)), stopped, num_epochs)
+    known = runs.facts(key, data, held_out and held_out.batch, options)
+    return runs.opened(path, known, state, resume=resume)
+
+
+def _absolute(directory: str | os.PathLike | None) -> Path | None:
+    return None if directory is None else Path(directory).absolute()
 
 
 def _result(reached: Progress, stopped: str, num_epochs: int) -> FitResult:
@@ -188,6 +205,11 @@ def _held_out(
     batch = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
     prepared = batch if preprocess is None else preprocess(jax.random.fold_in(key, 0), batch)
     return HeldOut(checks.batch(prepared, "validation", model), num_samples, key)
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, count in counts.items():
+        checks.positive_int(count, name)
 
 
 def _check_ending(patience: Any, min_improvement: Any, callbacks: Any, validation: Any) -> None:

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 class Meter:

@@ -1,0 +1,122 @@
+"""The door of the data room: a dataset by name or from one's own file."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vaejax import checks
+from vaejax.data import datasets
+from vaejax.data.datasets import Dataset
+from vaejax.data.own import SUFFIXES, Options, load_file
+from vaejax.data.splits import fractions, permutation
+from vaejax.data.table import MISSING
+
+_LOADERS: dict[str, Callable[[Any], Dataset]] = {
+    "digits": datasets.digits,
+    "mnist": functools.partial(datasets.idx_images, "mnist"),
+    "fashion_mnist": functools.partial(datasets.idx_images, "fashion_mnist"),
+    "mnist_static": datasets.mnist_static,
+    "frey": datasets.frey,
+}
+
+
+def load(
+    name: str | Path,
+    directory: Any = None,
+    *,
+    labels: str | None = None,
+    split: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    key: str | None = None,
+    delimiter: str | None = None,
+    missing: str | tuple[str, ...] = MISSING,
+) -> Dataset:
+    """Loads a dataset by name, or from a file of one's own.
+
+    - ``"digits"``: scikit-learn's 1797 handwritten digits, 8×8, integers 0–16 (uint8), split by position: of every
+      hundred consecutive images 70 train, the next 10 validate and 20 test. Three of the pixels never vary: model the counts as
+      ``likelihoods.binomial(16)`` or binarise them; a density fitted to them would mean nothing.
+    - ``"mnist"``, ``"fashion_mnist"``: 28×28, integers 0–255 (uint8): the first 55000 train, the last 5000 of the 60000
+      validate, the 10000 test.
+    - ``"mnist_static"``: Larochelle's binarised MNIST, 28×28 zeros and ones (uint8), 50000/10000/10000 as published.
+    - ``"frey"``: 1965 video frames, 28×20, integers 0–255 (uint8), split by position as the digits are: neighbouring frames
+      are near copies, so that a random split would test on what was trained on; even so each block borders on others.
+    - a path to a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file: rows shuffled by ``seed``, then cut by ``split``, the
+      same on every machine. NaN (in tables: ``missing``) becomes ``mask`` False and x 0. Integers and bools become
+      uint8 (0 to 255) or int32, floats float32; a table of whole numbers is one of integers. Of an ``.npz``, ``train``, ``test`` (and
+      ``validation`` or ``valid``, else cut from train) are parts; else ``x``, ``data``, ``images``, ``X`` or the only array is the data.
+
+    Args:
+        name: the dataset, or the path.
+        directory: where the folders of named datasets are; None: `default_directory`.
+        labels: own files: the column, or the array of the .npz (with parts: the end of ``train_…``), that holds the classes;
+            an .npz has ``labels`` or ``y`` taken if they fit. Coded as 0, 1, … in sorted order.
+        split: own files: the fractions for train, validation and test.
+        seed: own files: of the shuffle.
+        key: the array of an .npz that is the data.
+        delimiter: of a table; None: found out.
+        missing: the cells of a table that stand for a missing value, compared as text.
+
+    Returns:
+        A `Dataset` of arrays in host memory.
+
+    Raises:
+        ValueError: for an unknown name (the nearest is suggested), options that do not apply.
+        DataFileError: a damaged file, or one that is not such as it should be; a ValueError.
+        MissingDataError: a file is not there; a FileNotFoundError.
+
+    Examples:
+        >>> digits = load("digits")
+        >>> digits.train.x.shape, digits.validation.x.shape, digits.test.x.shape, digits.train.x.dtype.name
+        ((1260, 8, 8), (180, 8, 8), (357, 8, 8), 'uint8')
+    """
+    options = _options(labels, split, seed, key, delimiter, missing)
+    path = own_path(name)
+    if path is not None:
+        if directory is not None:
+            raise ValueError(f"directory= is for named datasets; leave it out, {str(path)!r} says where the file is")
+        return load_file(path, options)
+    given = [field for field, value in Options._field_defaults.items() if getattr(options, field) != value]
+    if given:
+        raise ValueError(f"{given[0]}= is for files of your own; leave it out, {name!r} is split and labelled as it is")
+    return _LOADERS[str(name)](directory)
+
+
+def _options(labels: Any, split: Any, seed: Any, key: Any, delimiter: Any, missing: Any) -> Options:
+    for value, option in ((labels, "labels"), (key, "key"), (delimiter, "delimiter")):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{option}= must be text, got {value!r}; write the name as it stands in the file")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ValueError(f"delimiter must be one character, not a quote or line end, got {delimiter!r}")
+    tokens = (missing,) if isinstance(missing, str) else tuple(missing)
+    if not all(isinstance(token, str) for token in tokens):
+        raise TypeError(f"missing= must be texts as they stand in the file, got {missing!r}; write '-99' for -99")
+    permutation(0, seed)
+    return Options(labels, fractions(split), seed, key, delimiter, tokens)
+
+
+def own_path(name: Any) -> Path | None:
+    """The path if ``name`` is one, None if it is the name of a dataset.
+
+    Raises:
+        ValueError: neither, with the nearest name.
+        TypeError: not text.
+
+    Examples:
+        >>> own_path("digits"), own_path("scores.csv").name
+        (None, 'scores.csv')
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"a dataset is named by text or a path, got {type(name).__name__}; pass arrays as vaejax.Batch")
+    if isinstance(name, str):
+        if name in _LOADERS:
+            return None
+        separated = any(mark in name for mark in {"/", os.sep})
+        if not (separated or Path(name).suffix.lower() in SUFFIXES or Path(name).is_file()):
+            try:
+                checks.one_of(name, "dataset", _LOADERS)
+            except ValueError as error:
+                raise ValueError(f"{error}; or the path of a {', '.join(SUFFIXES)} file of your own") from None
+    return Path(name).expanduser()

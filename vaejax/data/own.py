@@ -1,0 +1,181 @@
+"""Datasets from one's own files: arrays (.npy, .npz) and tables (.csv, .tsv, .txt)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaejax.data.datasets import Dataset, batches
+from vaejax.data.errors import DataFileError, MissingDataError
+from vaejax.data.numpy_files import names_of, npz_names, read_npy, read_npz
+from vaejax.data.splits import PARTS, cut, permutation
+from vaejax.data.table import MISSING, read_table
+from vaejax.data.values import clean, codes
+
+SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt")
+_ARRAYS = ("x", "data", "images", "X")
+_LABELS = ("labels", "y")
+
+
+class Options(NamedTuple):
+    """How one's own file is to be read: the arguments of `vaejax.data.load`."""
+
+    labels: str | None = None
+    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    seed: int = 0
+    key: str | None = None
+    delimiter: str | None = None
+    missing: tuple[str, ...] = MISSING
+
+
+class _Raw(NamedTuple):
+    """A file's content: all rows, where each stands in it, and the parts where it says them."""
+
+    x: np.ndarray
+    labels: Any
+    place: Callable[[int, tuple[int, ...]], str]
+    columns: tuple[str, ...] | None = None
+    lengths: dict[str, int] | None = None
+
+
+def load_file(path: Path, options: Options) -> Dataset:
+    """The `Dataset` in one's own file; see `vaejax.data.load`.
+
+    Raises:
+        DataFileError, MissingDataError: for whatever is wrong with the file.
+        ValueError: options that its kind of file does not have.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataFileError(
+            f"{path} ends in {suffix!r}, wanted one of {', '.join(SUFFIXES)}; convert it to one of them"
+        )
+    if not path.exists():
+        raise MissingDataError(f"there is no file {path}; looked from the folder {Path.cwd()}: check the path")
+    _check_options(path, suffix, options)
+    raw = {".npy": _npy, ".npz": _npz}.get(suffix, _table)(path, options)
+    x, mask = clean(raw.x, raw.place, whole_numbers=suffix not in (".npy", ".npz"))
+    coded, names = (None, None) if raw.labels is None else codes(raw.labels, str(path))
+    rows = _rows(path, raw, options)
+    return Dataset(
+        *batches(x, rows, mask),
+        labels=None if coded is None else {part: coded[r] for part, r in rows.items()},
+        levels=None,
+        name=path.name,
+        columns=raw.columns,
+        label_names=names,
+    )
+
+
+def _check_options(path: Path, suffix: str, options: Options) -> None:
+    foreign = {".npy": ("labels", "key", "delimiter", "missing"), ".npz": ("delimiter", "missing")}.get(
+        suffix, ("key",)
+    )
+    for name in foreign:
+        if getattr(options, name) != Options._field_defaults[name]:
+            hint = (
+                "; put data and labels into one .npz (numpy.savez(path, x=..., labels=...))" if name == "labels" else ""
+            )
+            raise ValueError(f"{name}= does not apply to a {suffix} file ({path.name}); leave it out{hint}")
+
+
+def _rows(path: Path, raw: _Raw, options: Options) -> dict[str, np.ndarray]:
+    n = len(raw.x)
+    if raw.lengths is None:
+        parts = cut(permutation(n, options.seed), options.split)
+    else:
+        known = np.split(np.arange(n), np.cumsum(list(raw.lengths.values()))[:-1])
+        if "validation" not in raw.lengths:
+            order = permutation(len(known[0]), options.seed)
+            known = [*cut(known[0][order], options.split[:2]), known[1]]
+        parts = known
+    rows = dict(zip(PARTS, parts))
+    empty = [part for part in PARTS if not len(rows[part])]
+    if empty:
+        raise DataFileError(
+            f"{path}: split={options.split} of {n} rows leaves nothing for {' and '.join(empty)}; give more rows or other fractions"
+        )
+    return rows
+
+
+def _table(path: Path, options: Options) -> _Raw:
+    table = read_table(path, labels=options.labels, delimiter=options.delimiter, missing=options.missing)
+
+    def place(row: int, entry: tuple[int, ...]) -> str:
+        where = f"{path}, line {table.lines[row]}"
+        if not entry:
+            return where
+        return f"{where}, column {entry[0] + 1 if table.columns is None else repr(table.columns[entry[0]])}"
+
+    return _Raw(table.values, table.labels, place, table.columns)
+
+
+def _npy(path: Path, options: Options) -> _Raw:
+    return _Raw(_rows_first(read_npy(path), str(path)), None, _place_in(str(path)))
+
+
+def _npz(path: Path, options: Options) -> _Raw:
+    names = npz_names(path)
+    if options.key is None and {"train", "test"} <= set(names):
+        return _parts_npz(path, names, options)
+    key = options.key or next((name for name in _ARRAYS if name in names), names[0] if len(names) == 1 else None)
+    if key is None or key not in names:
+        wanted = f"no array {key!r}" if key else f"none of the arrays {', '.join(_ARRAYS)} and no train and test"
+        raise DataFileError(f"{path} has {wanted}; say key= one of {names_of(names)}")
+    where = f"{path}, array {key!r}"
+    x = _rows_first(read_npz(path, key), where)
+    others = tuple(name for name in names if name != key)
+    return _Raw(x, _npz_labels(path, others, options.labels, {"": len(x)}), _place_in(where))
+
+
+def _parts_npz(path: Path, names: tuple[str, ...], options: Options) -> _Raw:
+    validation = next((name for name in ("validation", "valid") if name in names), None)
+    keys = ["train", *([validation] if validation else []), "test"]
+    arrays = [_rows_first(read_npz(path, key), f"{path}, array {key!r}") for key in keys]
+    if len({a.shape[1:] for a in arrays}) > 1:
+        came = ", ".join(f"{key} {list(a.shape)}" for key, a in zip(keys, arrays))
+        raise DataFileError(f"{path}: the examples of its parts differ in shape ({came}); give all the same")
+    lengths = dict(zip(keys, map(len, arrays)))
+    labels = _npz_labels(path, names, options.labels, {f"{key}_": n for key, n in lengths.items()})
+    starts = np.cumsum([0, *lengths.values()])
+
+    def place(row: int, entry: tuple[int, ...]) -> str:
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        return _place_in(f"{path}, array {keys[part]!r}")(row - int(starts[part]), entry)
+
+    named = {"validation" if key == validation else key: n for key, n in lengths.items()}
+    return _Raw(np.concatenate(arrays), labels, place, lengths=named)
+
+
+def _npz_labels(path: Path, names: tuple[str, ...], wanted: str | None, lengths: dict[str, int]) -> np.ndarray | None:
+    """The array ``wanted`` for each prefix (all of the data, or the parts), or by default labels or y where they fit."""
+    for name in (wanted,) if wanted else _LABELS:
+        keys = [prefix + name for prefix in lengths]
+        lacking = [key for key in keys if key not in names]
+        if lacking:
+            if wanted:
+                raise DataFileError(
+                    f"{path} has no array {lacking[0]!r} for labels={wanted!r}; it has {names_of(names)}"
+                )
+            continue
+        arrays = [read_npz(path, key, text=True) for key in keys]
+        fits = all(a.shape == (n,) for a, n in zip(arrays, lengths.values()))
+        if fits and (wanted or all(a.dtype.kind in "biuU" for a in arrays)):
+            return np.concatenate(arrays)
+        if wanted:
+            came = ", ".join(f"{key} has shape {list(a.shape)}" for key, a in zip(keys, arrays))
+            raise DataFileError(f"{path}: {came}; labels= wants one label an example: {list(lengths.values())}")
+    return None
+
+
+def _rows_first(x: np.ndarray, where: str) -> np.ndarray:
+    if x.ndim < 2:
+        raise DataFileError(
+            f"{where} has shape {list(x.shape)}, wanted one row an example, [n, *event]; reshape it, e.g. x[:, None] for single numbers"
+        )
+    return x
+
+
+def _place_in(where: str) -> Callable[[int, tuple[int, ...]], str]:
+    return lambda row, entry: f"{where}, row {row}" + (f", entry {entry}" if entry else "")

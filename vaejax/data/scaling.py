@@ -1,0 +1,100 @@
+"""Real-valued data brought to mean 0 and standard deviation 1, and the Jacobian that brings log densities back."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import checks
+from vaejax.data.datasets import Dataset
+from vaejax.data.describe import constant_entries, describe
+from vaejax.data.numpy_files import names_of
+from vaejax.types import Array, Batch, as_batch, default_float
+
+
+class Scaling(NamedTuple):
+    """x = x_standardised · scale + mean, for each entry of an example.
+
+    Attributes:
+        mean: ``[*event]`` float32.
+        scale: ``[*event]`` float32, positive.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
+    """(x − mean) / sd of every entry, by the mean and standard deviation of its observed training values.
+
+    Missing entries stay 0 and masked. A log density of the standardised data is one of the original data after
+    subtracting `log_scale_sum`.
+
+    Raises:
+        ValueError: data that are binary or grey levels; entries that never vary in train, by name: a density of a constant
+            is infinite; values too far from the mean for float32.
+
+    Examples:
+        >>> x = np.array([[1.0], [3.0]], np.float32)
+        >>> standardised, scaling = standardize(Dataset(Batch(x), Batch(x), Batch(x + 1), None, None, "two"))
+        >>> standardised.test.x.tolist(), scaling.mean.tolist(), scaling.scale.tolist()
+        ([[0.0], [2.0]], [2.0], [1.0])
+    """
+    if dataset.levels is not None or describe(dataset).kind == "binary":
+        kind = "grey levels" if dataset.levels is not None else "binary"
+        raise ValueError(
+            f"{dataset.name} is {kind}, and standardize is for real values; model it with likelihoods.bernoulli or binomial"
+        )
+    x, mask = np.asarray(dataset.train.x, np.float64), dataset.train.mask
+    observed = np.ones(x.shape, bool) if mask is None else np.asarray(mask)
+    count = np.maximum(observed.sum(axis=0), 1)
+    mean = np.where(observed, x, 0).sum(axis=0) / count
+    deviation = np.sqrt(np.square(np.where(observed, x - mean, 0)).sum(axis=0) / count)
+    scaling = Scaling(mean.astype(np.float32), deviation.astype(np.float32))
+    constant = constant_entries(dataset.train) | (scaling.scale <= 0)
+    if constant.any():
+        raise ValueError(
+            f"{dataset.name}: entries never vary in train: {_names(dataset, constant)}; remove them: the density of a constant is infinite"
+        )
+    train, validation, test = (_scaled(part, scaling, dataset.name) for part in dataset[:3])
+    return dataset._replace(train=train, validation=validation, test=test), scaling
+
+
+def _names(dataset: Dataset, chosen: np.ndarray) -> str:
+    if dataset.columns is not None:
+        return names_of(tuple(name for name, c in zip(dataset.columns, chosen) if c))
+    entries = [tuple(int(i) for i in entry) for entry in np.argwhere(chosen)[:10]]
+    return ", ".join(str(e[0] if len(e) == 1 else e) for e in entries) + (", …" if chosen.sum() > 10 else "")
+
+
+def _scaled(batch: Batch, scaling: Scaling, name: str) -> Batch:
+    x = (np.asarray(batch.x, np.float64) - scaling.mean) / scaling.scale
+    if batch.mask is not None:
+        x = np.where(np.asarray(batch.mask), x, 0)
+    if np.abs(x).max() > np.finfo(np.float32).max:
+        raise ValueError(f"{name} holds values too many standard deviations from the mean for float32; remove them")
+    return batch._replace(x=x.astype(np.float32))
+
+
+def log_scale_sum(scaling: Scaling, batch: Any) -> Array:
+    """``[*batch]``: Σ log scale over the observed entries of each example, in nats.
+
+    log p(x in its own units) = log p(x standardised) − this sum.
+
+    Args:
+        scaling: of `standardize`.
+        batch: ``[*batch, *event]``, an array or a `Batch`; only its shape and mask matter.
+
+    Raises:
+        ValueError: x does not end in the shape of the scaling.
+
+    Examples:
+        >>> log_scale_sum(Scaling(jnp.zeros(2), jnp.array([1.0, jnp.e])), jnp.zeros((3, 2)))
+        Array([1., 1., 1.], dtype=float32)
+    """
+    batch = as_batch(batch)
+    log_scale = jnp.log(jnp.asarray(scaling.scale, default_float()))
+    checks.event_shape(batch.x, log_scale.shape)
+    event_axes = tuple(range(batch.x.ndim - log_scale.ndim, batch.x.ndim))
+    observed = jnp.ones(batch.x.shape, bool) if batch.mask is None else batch.mask
+    return jnp.sum(jnp.where(observed, log_scale, 0), axis=event_axes)

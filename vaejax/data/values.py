@@ -1,0 +1,113 @@
+"""Numbers as they come, made into numbers as vaejax wants them: small exact integers, float32, a mask, class codes."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vaejax.data.errors import DataFileError, one_line
+
+_LARGEST = float(np.finfo(np.float32).max)
+_INT32 = np.iinfo(np.int32)
+
+
+def clean(
+    x: np.ndarray, place: Callable[[int, tuple[int, ...]], str], *, whole_numbers: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Gives ``x`` a dtype of vaejax's and takes its missing entries out.
+
+    Bools and integers from 0 to 255 become uint8, other integers int32, floats float32. NaN is a missing entry: False in
+    the mask, 0 in x.
+
+    Args:
+        x: ``[n, *event]``, bools, integers or floats.
+        place: ``(row, entry) -> `` words for the message where an entry stands.
+        whole_numbers: whether floats that are all whole are to become integers (they come from text).
+
+    Returns:
+        x, and the mask, or None if nothing is missing.
+
+    Raises:
+        DataFileError: an infinite value, one beyond int32 or float32, a row with nothing observed.
+
+    Examples:
+        >>> clean(np.array([[1.0, np.nan]]), lambda row, entry: "", whole_numbers=True)
+        (array([[1, 0]], dtype=uint8), array([[ True, False]]))
+    """
+    if x.dtype.kind in "biu":
+        return _integers(x, place), None
+    # float16 would overflow in the comparison with the largest float32.
+    x = x if x.dtype.itemsize > 2 else x.astype(np.float32)
+    mask = ~np.isnan(x)
+    _refuse(np.isinf(x), x, place, "is infinite", "remove the row, or make it NaN (an empty cell) if it is missing")
+    if x.dtype.itemsize > 4:
+        _refuse(np.abs(x) > _LARGEST, x, place, "is beyond float32", "rescale the data")
+    empty = ~mask.reshape(len(x), -1).any(axis=1)
+    if empty.any():
+        more = int(empty.sum()) - 1
+        others = f" ({more} more {'has' if more == 1 else 'have'} none either)" if more else ""
+        raise DataFileError(
+            f"{place(int(np.argmax(empty)), ())} has no observed value{others}; remove such rows: they say nothing"
+        )
+    if mask.all():
+        mask = None
+    else:
+        x = np.where(mask, x, 0)
+    if whole_numbers and (x == np.floor(x)).all() and x.min() >= _INT32.min and x.max() <= _INT32.max:
+        return _integers(x.astype(np.int32), place), mask
+    return x.astype(np.float32), mask
+
+
+def _integers(x: np.ndarray, place: Callable[[int, tuple[int, ...]], str]) -> np.ndarray:
+    smallest, largest = int(x.min()), int(x.max())
+    if smallest >= 0 and largest <= 255:
+        return x.astype(np.uint8)
+    if smallest < _INT32.min or largest > _INT32.max:
+        bad = (x > _INT32.max) if largest > _INT32.max else (x < _INT32.min)
+        _refuse(
+            bad, x, place, "is beyond int32", "rescale the data, or save them as float32 where rounding is harmless"
+        )
+    return x.astype(np.int32)
+
+
+def _refuse(
+    bad: np.ndarray, x: np.ndarray, place: Callable[[int, tuple[int, ...]], str], what: str, remedy: str
+) -> None:
+    if bad.any():
+        row, *entry = (int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+        raise DataFileError(f"{place(row, tuple(entry))} {what} ({x[(row, *entry)]}); {remedy}")
+
+
+def codes(labels: Any, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Codes labels (text or numbers) as 0, 1, … in sorted order; text that spells numbers throughout is sorted as numbers.
+
+    Returns:
+        ``[n]`` int32 codes, and the labels they stand for.
+
+    Raises:
+        DataFileError: a label that is NaN or infinite.
+
+    Examples:
+        >>> codes(("10", "9", "10"), "")
+        (array([1, 0, 1], dtype=int32), ('9', '10'))
+    """
+    values = np.asarray(labels)
+    if values.dtype.kind == "U":
+        numbers = _as_numbers(values)
+        if numbers is not None:
+            _, first, coded = np.unique(numbers, return_index=True, return_inverse=True)
+            return coded.astype(np.int32), tuple(str(values[i]) for i in first)
+    elif values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise DataFileError(f"{where}: the label of row {row} is {values[row]}; remove the row or label it")
+    names, coded = np.unique(values, return_inverse=True)
+    return coded.astype(np.int32), tuple(one_line(name) for name in names.tolist())
+
+
+def _as_numbers(texts: np.ndarray) -> np.ndarray | None:
+    try:
+        numbers = [float(text) for text in texts.tolist()]
+    except ValueError:
+        return None
+    return np.array(numbers) if all(map(math.isfinite, numbers)) else None

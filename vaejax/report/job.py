@@ -1,0 +1,190 @@
+"""A training run from settings to summary, in a directory of its own."""
+
+import dataclasses
+import math
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import optax
+
+import vaejax
+from vaejax import checks, data
+from vaejax.report import build, pictures
+from vaejax.report import config as settings
+from vaejax.report.config import RunConfig
+from vaejax.report.measure import as_dict, in_words, measure
+from vaejax.report.run import Run, params_of, write_figures, write_summary
+from vaejax.train import FitResult, fit
+from vaejax.train.storage import write_text
+from vaejax.types import Batch, Estimator, Key, Model
+
+
+class Plan(NamedTuple):
+    """A run before it begins: settings, data and parts, all checked."""
+
+    config: RunConfig
+    dataset: data.Dataset
+    scaling: data.Scaling | None
+    facts: build.Facts
+    model: Model
+    estimator: Estimator
+    optimizer: optax.GradientTransformation
+    steps_per_epoch: int
+
+
+def plan(config: RunConfig) -> Plan:
+    """Loads the data and builds everything that a run needs, before anything is written or trained.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: missing data, settings out of range or that do not go together.
+    """
+    training = config.training
+    for value, name in (
+        (config.evaluation.samples, "samples"),
+        (training.epochs, "epochs"),
+        (training.batch_size, "batch_size"),
+        (training.validation_samples, "validation_samples"),
+        (training.pictures_every or 1, "pictures_every"),
+        (training.patience or 1, "patience"),
+    ):
+        checks.positive_int(value, name)
+    dataset, scaling, facts = build.open_data(config)
+    num_examples = len(dataset.train.x)
+    if training.batch_size > num_examples:
+        raise ValueError(
+            f"batch_size={training.batch_size} is larger than the data, {num_examples} examples; make batches smaller"
+        )
+    steps = num_examples // training.batch_size
+    model = build.build_model(config, facts)
+    if model.check is not None:
+        for split in ("train", "validation", "test"):
+            model.check(prepared(config, facts, dataset, split))
+    estimator = build.build_estimator(config, model, steps)
+    return Plan(config, dataset, scaling, facts, model, estimator, build.build_optimizer(config, steps), steps)
+
+
+def outline(planned: Plan) -> str:
+    """What a run will do, in a few lines for a terminal."""
+    config, facts = planned.config, planned.facts
+    shapes = jax.eval_shape(planned.model.init, jax.random.key(0), None)
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    steps = config.training.epochs * planned.steps_per_epoch
+    summary = data.describe(planned.dataset)
+    lines = [
+        str(summary),
+        f"{facts.likelihood} likelihood, {config.model.latent_size} latent dimensions, {count:,} parameters; {config.training.epochs} "
+        f"epochs of {planned.steps_per_epoch} steps, {steps:,} in all",
+    ]
+    if facts.likelihood == "normal" and summary.constant and not config.model.sigma.replace(".", "").isdigit():
+        lines.append(
+            f"warning: {summary.constant} entries never vary, and a learned σ can make their density as large as it likes; the "
+            "log-likelihood will mean little"
+        )
+    return "\n".join(lines)
+
+
+def keys(config: RunConfig) -> dict[str, Key]:
+    """The random keys of a run, by use."""
+    names = ("fit", "test", "evaluate", "plot")
+    return dict(zip(names, jax.random.split(jax.random.key(config.training.seed), 4)))
+
+
+def prepared(config: RunConfig, facts: build.Facts, dataset: data.Dataset, split: str) -> Batch:
+    """One part of the data as the model sees it; binarised with a fixed key of the run's own where it models grey images as binary."""
+    batch = getattr(dataset, checks.one_of(split, "split", build.PARTS))
+    preprocess = build.build_preprocess(facts)
+    return batch if preprocess is None else preprocess(keys(config)["test"], batch)
+
+
+def train(planned: Plan, directory: Path, *, resume: bool = False, progress: bool | None = None) -> FitResult:
+    """Trains in a run directory, from the beginning or from its last checkpoint.
+
+    Raises:
+        As `vaejax.train.fit`; a directory in which nothing was trained is removed again.
+    """
+    config, training = planned.config, planned.config.training
+    if not resume:
+        write_text(directory / "config.json", settings.to_json(config))
+        build.write_facts(directory / "data.json", planned.facts)
+    try:
+        return fit(
+            keys(config)["fit"],
+            planned.model,
+            planned.dataset.train,
+            estimator=planned.estimator,
+            optimizer=planned.optimizer,
+            num_epochs=training.epochs,
+            batch_size=training.batch_size,
+            validation=planned.dataset.validation,
+            validation_samples=training.validation_samples,
+            preprocess=build.build_preprocess(planned.facts),
+            nonfinite=training.nonfinite,
+            patience=training.patience,
+            callbacks=pictures.callbacks(planned.model, planned.facts, planned.dataset, config, directory),
+            run_directory=directory,
+            resume=resume,
+            save_every=training.save_every,
+            progress=progress,
+        )
+    except BaseException:
+        if not resume and not (directory / "fit.json").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def finish(planned: Plan, directory: Path, result: FitResult, *, progress: bool | None = None) -> str:
+    """Evaluates a trained run on its test data; writes figures and summary.
+
+    Returns:
+        The results, and what was written, in a few lines for a terminal.
+    """
+    config, facts = planned.config, planned.facts
+    run = Run(directory, config, facts, planned.model)
+    params, test = params_of(run), prepared(config, facts, planned.dataset, "test")
+    results = measure(
+        run.model, params, keys(config)["evaluate"], test,
+        samples=config.evaluation.samples, scaling=planned.scaling, progress=progress,
+    )  # fmt: skip
+    summary = {
+        "name": config.name,
+        "epochs": int(result.history["epoch"][-1]),
+        "stopped": result.stopped,
+        "best_epoch": result.best_epoch,
+        "parameters": config.evaluation.use,
+        "test": as_dict(results),
+        "training_seconds": float(result.history["seconds"].sum()),
+        "versions": {"vaejax": vaejax.__version__, "jax": jax.__version__},
+    }
+    write_summary(directory / "summary.json", summary)
+    labels = None if planned.dataset.labels is None else planned.dataset.labels["test"]
+    made = pictures.drawings(
+        run.model, params, facts, keys(config)["plot"], test, labels=labels, history=result.history
+    )
+    written = write_figures(directory / "figures", pictures.draw(made))
+    names = ", ".join(path.stem for path in written)
+    epoch = f"epoch {result.best_epoch}, the best of" if config.evaluation.use == "best" else "the last of"
+    return (
+        f"{in_words(results)}\nparameters of {epoch} {summary['epochs']} epochs ({_ended(result)}); settings, history.csv, "
+        f"checkpoints, summary.json and figures\n({names}) are in {directory}"
+    )
+
+
+def _ended(result: FitResult) -> str:
+    waited = len(result.history["epoch"]) - result.best_epoch
+    return f"stopped: none better in {waited}" if result.stopped == "patience" else "all done"
+
+
+def with_name(config: RunConfig, name: str) -> RunConfig:
+    """The settings for other data; a path becomes absolute, so that the run can be opened from anywhere."""
+    path = data.own_path(name)
+    return dataclasses.replace(config, name=name if path is None else str(path.absolute()))
+
+
+def check_unchanged(facts: build.Facts, run: Run) -> None:
+    """Raises unless the data are those that a run was made with."""
+    if facts != run.facts:
+        raise ValueError(
+            f"the data of {run.directory} ({run.config.name}) have changed since it was made; bring back the old ones, or train anew"
+        )

@@ -1,0 +1,156 @@
+"""The options of the command line, one dataclass a command; field docstrings are its help."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from vaejax.report import config as settings
+
+if TYPE_CHECKING:
+    from tyro.conf import Positional, arg, subcommand
+else:
+    # tyro is an extra: without it the module still imports, and main says what to install.
+    try:
+        from tyro.conf import Positional, arg, subcommand
+    except ImportError:
+        Positional = list
+
+        def arg(**_: Any) -> None:
+            """Stands in for tyro's."""
+
+        subcommand = arg
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Trains a VAE and prints its test log-likelihood; settings, history, checkpoints, figures and a summary go to a run directory.
+
+    The defaults shown are those of the dataset named: vaejax train mnist --help shows MNIST's.
+    """
+
+    dataset: Annotated[Positional[str], arg(metavar="DATA")] = ""
+    """digits, mnist, fashion_mnist, mnist_static, frey, or a file of your own: .csv, .tsv, .npy, .npz."""
+    config: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Start from the settings in a JSON file, such as another run's config.json; options given here win."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Go on with an interrupted run, by its own settings; takes no other options."""
+    dry_run: bool = False
+    """Check everything and print what would be done, settings included; write nothing."""
+    save_config: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the settings to this file and stop."""
+    runs: Annotated[Path, arg(metavar="DIR")] = Path("runs")
+    """Directory in which the run's own directory is made."""
+    progress: bool = True
+    """Show progress bars on a terminal."""
+    data: settings.Data
+    model: settings.Model
+    objective: settings.Objective
+    optimizer: settings.Optimizer
+    training: settings.Training
+    evaluation: settings.Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluates a run's ELBO and log-likelihood again, with other random numbers, more samples, or on another part of the data."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Run directory."""
+    samples: int = 1000
+    """Importance samples per example."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Part of the data."""
+    use: Literal["best", "last"] | None = None
+    """Which parameters; those of the run's settings if not given."""
+    seed: int = 1
+    """Of the random numbers."""
+    progress: bool = True
+    """Show a progress bar on a terminal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Draws new examples x ~ p(x|z), z ~ p(z), from a run's model: a .npz with x and z, a .csv for a table, a .png for images."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Run directory."""
+    count: int = 50
+    """How many examples."""
+    means: bool = False
+    """The means of p(x|z) in place of draws."""
+    label: str | None = None
+    """Class to draw, for a run trained with --conditional; all in turn if not given."""
+    use: Literal["best", "last"] | None = None
+    """Which parameters; those of the run's settings if not given."""
+    seed: int = 0
+    """Of the random numbers."""
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """File to write, without its ending; RUN/samples if not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draws a run's figures again."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Run directory."""
+    only: tuple[str, ...] = ()
+    """Names of figures; all that suit the run if not given."""
+    use: Literal["best", "last"] | None = None
+    """Which parameters; those of the run's settings if not given."""
+    seed: int = 0
+    """Of the random numbers."""
+    format: Literal["png", "pdf", "svg"] = "png"
+    """Kind of file."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Directory to write to; RUN/figures if not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Lists the named datasets, and which are on this machine."""
+
+    directory: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Where to look; without it VAEJAX_DATA, then ~/.cache/vaejax."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Downloads a named dataset; compares it with published checksums; an interrupted download goes on where it was."""
+
+    dataset: Annotated[Positional[str], arg(metavar="DATA")]
+    """mnist, fashion_mnist or mnist_static."""
+    directory: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Where to put it; without it VAEJAX_DATA, then ~/.cache/vaejax."""
+    progress: bool = True
+    """Show a progress bar on a terminal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Reads a dataset, or a file of your own, and says what is in it, or what is wrong with it."""
+
+    dataset: Annotated[Positional[str], arg(metavar="DATA")]
+    """Name or file."""
+    labels: str | None = None
+    """Own files: the column (CSV) or array (npz) that holds labels."""
+    array: str | None = None
+    """Own npz files: the array to read, where there are several."""
+    directory: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Where named datasets are; without it VAEJAX_DATA, then ~/.cache/vaejax."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Lists, downloads and checks datasets."""
+
+    action: (
+        Annotated[List, subcommand("list", prefix_name=False)]
+        | Annotated[Fetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[Check, subcommand("check", prefix_name=False)]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimators:
+    """Lists the gradient estimators: the latents they serve, whether they are unbiased, their source."""

@@ -1,0 +1,104 @@
+"""Which figures a run has, and those that appear while it trains."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from vaejax import checks, plots
+from vaejax.data import Dataset
+from vaejax.report.build import Facts, build_preprocess
+from vaejax.report.config import RunConfig
+from vaejax.train import every
+from vaejax.types import Batch, Key, Model, Params, TrainState
+
+Drawings = dict[str, Callable[[], Figure]]
+_SHOWN, _SCATTERED = 10, 2000
+
+
+def drawings(
+    model: Model,
+    params: Params,
+    facts: Facts,
+    key: Key,
+    test: Batch,
+    *,
+    labels: Any = None,
+    history: Mapping[str, np.ndarray] | None = None,
+) -> Drawings:
+    """The figures that suit a run, by name, each as a function that draws it.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        facts: what the model knows of the data.
+        key: typed key.
+        test: examples as the model sees them.
+        labels: their classes, if known.
+        history: from `vaejax.train.fit`, for the curves.
+    """
+    few, many = _first(test, _SHOWN), _first(test, _SCATTERED)
+    context = None if not facts.context_size else jnp.arange(50) % facts.context_size
+    some_labels = None if labels is None else labels[:_SCATTERED]
+    first, second, third = jax.random.split(key, 3)
+    made: Drawings = {}
+    if history is not None and len(history.get("epoch", ())):
+        made["loss"] = lambda: plots.curves(history)
+    made["kl_per_latent"] = lambda: plots.kl_per_latent(model, params, many)
+    made["latent"] = lambda: plots.latent_scatter(
+        model, params, many, labels=some_labels, label_names=facts.label_names
+    )
+    if len(facts.x_shape) == 1:
+        columns = facts.columns
+        made["responses"] = lambda: plots.responses(model, params, first, test, columns=columns)
+        if not facts.context_size:
+            made["item_fit"] = lambda: plots.item_fit(model, params, second, test, columns=columns)
+            made["item_curves"] = lambda: plots.item_curves(model, params, columns=columns)
+        return made
+    made["reconstructions"] = lambda: plots.reconstructions(model, params, first, few)
+    for name, ancestral in (("samples", False), ("samples_ancestral", True)):
+        made[name] = functools.partial(plots.prior_samples, model, params, second, ancestral=ancestral, context=context)
+    made["interpolation"] = lambda: plots.interpolation(model, params, few)
+    one = None if context is None else context[:1]
+    if facts.likelihood == "normal":
+        rows = None if context is None else context[:6]
+        made["sigma_strips"] = lambda: plots.sigma_strips(model, params, third, context=rows)
+    made["manifold"] = lambda: plots.manifold(model, params, context=one)
+    return made
+
+
+def draw(made: Drawings, names: Any = None) -> dict[str, Figure]:
+    """Draws the figures, all or those named.
+
+    Raises:
+        ValueError: a name that this run has no figure for.
+    """
+    return {name: made[checks.one_of(name, "figure", made)]() for name in (made if names is None else names)}
+
+
+def callbacks(model: Model, facts: Facts, dataset: Dataset, config: RunConfig, directory: Path) -> list[Callable]:
+    """The picture callback of a run, where its settings ask for one: reconstructions and samples, or a table's responses."""
+    if config.training.pictures_every is None:
+        return []
+    key = jax.random.key(config.training.seed)
+    preprocess = build_preprocess(facts)
+    shown = _first(dataset.validation, 40)
+    batch = shown if preprocess is None else preprocess(key, shown)
+    names = ("responses",) if len(facts.x_shape) == 1 else ("reconstructions", "samples")
+
+    def picture(step: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        folder = directory / "figures" / "training"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in draw(drawings(model, state.params, facts, key, batch), names).items():
+            figure.savefig(folder / f"{name}-{metrics['epoch']:06d}.png", dpi=100)
+
+    return [every(config.training.pictures_every, picture)]
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[:count], batch)

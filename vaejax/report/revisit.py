@@ -1,0 +1,128 @@
+"""What can be done with a finished run: evaluate it again, sample from it, draw its figures."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import checks, data
+from vaejax.plots import ask, grid
+from vaejax.report import build, job, pictures
+from vaejax.report.measure import as_dict, in_words, measure
+from vaejax.report.run import Run, open_run, params_of, read_history, write_figures
+from vaejax.types import Key, Params
+
+
+def open_with_data(directory: str | Path) -> tuple[Run, data.Dataset, data.Scaling | None]:
+    """A run and the data that it was made with.
+
+    Raises:
+        ValueError: the data have changed since.
+        As `open_run` and `vaejax.data.load`.
+    """
+    run = open_run(directory)
+    dataset, scaling, facts = build.open_data(run.config)
+    job.check_unchanged(facts, run)
+    return run, dataset, scaling
+
+
+def evaluate_run(
+    directory: Path, *, split: str, samples: int, use: str | None, seed: int, progress: bool | None
+) -> str:
+    """Evaluates a run again, adds a line to its ``evaluations.jsonl``, and returns the results in words."""
+    run, dataset, scaling = open_with_data(directory)
+    batch = job.prepared(run.config, run.facts, dataset, split)
+    results = measure(
+        run.model, params_of(run, use), jax.random.key(seed), batch, samples=samples, scaling=scaling, progress=progress
+    )
+    line = {"split": split, "parameters": use or run.config.evaluation.use, "seed": seed, **as_dict(results)}
+    with open(run.directory / "evaluations.jsonl", "a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    return in_words(results, split)
+
+
+def plot_run(directory: Path, *, out: Path | None, only: Any, use: str | None, seed: int, kind: str) -> list[Path]:
+    """Draws a run's figures again, all or those named."""
+    run, dataset, _ = open_with_data(directory)
+    test = job.prepared(run.config, run.facts, dataset, "test")
+    labels = None if dataset.labels is None else dataset.labels["test"]
+    made = pictures.drawings(
+        run.model, params_of(run, use), run.facts, jax.random.key(seed), test,
+        labels=labels, history=read_history(run.directory),
+    )  # fmt: skip
+    return write_figures(out or run.directory / "figures", pictures.draw(made, only), kind)
+
+
+class Samples(NamedTuple):
+    """New examples.
+
+    Attributes:
+        x: ``[count, *event]``.
+        z: ``[count, latent]``.
+        likelihood: p(x|z).
+    """
+
+    x: np.ndarray
+    z: np.ndarray
+    likelihood: Any
+
+
+def sample(run: Run, params: Params, key: Key, *, count: int, ancestral: bool, label: str | None = None) -> Samples:
+    """z ~ p(z), and x ~ p(x|z) or its mean.
+
+    Raises:
+        ValueError: a count below 1, a label that the model does not know.
+    """
+    checks.positive_int(count, "count")
+    prior_key, likelihood_key = jax.random.split(key)
+    context = _context(run, count, label)
+    z = ask.prior_draws(run.model, params, prior_key, count, context)
+    likelihood = ask.decode(run.model, params, z, context=context)
+    x = np.asarray(likelihood.sample(seed=likelihood_key)[0]) if ancestral else ask.centre(likelihood)[0]
+    return Samples(x, np.asarray(z), likelihood)
+
+
+def _context(run: Run, count: int, label: str | None) -> Any:
+    """Integer labels: the class named, or all in turn; None for a model without."""
+    size = run.facts.context_size
+    if not size:
+        if label is not None:
+            raise ValueError("this model was trained without labels; leave --label out, or train with --conditional")
+        return None
+    if label is None:
+        return jnp.arange(count) % size
+    names = run.facts.label_names or tuple(map(str, range(size)))
+    return jnp.full(count, names.index(checks.one_of(label, "label", names)))
+
+
+def sample_run(
+    directory: Path, *, out: Path | None, count: int, ancestral: bool, label: str | None, use: str | None, seed: int
+) -> list[Path]:
+    """Writes samples: ``.npz`` with x and z, for a table ``.csv`` too, for images a ``.png`` of the first hundred."""
+    run = open_run(directory)
+    params, key = params_of(run, use), jax.random.key(seed)
+    drawn = sample(run, params, key, count=count, ancestral=ancestral, label=label)
+    stem = out or run.directory / "samples"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = [stem.with_name(f"{stem.name}.npz")]
+    np.savez_compressed(written[0], x=drawn.x, z=drawn.z)
+    if drawn.x.ndim == 2:
+        written.append(stem.with_name(f"{stem.name}.csv"))
+        with open(written[-1], "w", newline="") as stream:
+            rows = csv.writer(stream, lineterminator="\n")
+            rows.writerow(run.facts.columns or [f"x{i}" for i in range(drawn.x.shape[1])])
+            rows.writerows(drawn.x.tolist())
+    else:
+        images = grid.as_images(drawn.x[:100], None)
+        limits = grid.scale(images, drawn.likelihood, "gray_r")
+        title = "draws x ~ p(x|z), z ~ p(z)" if ancestral else "means of p(x|z), z ~ p(z)"
+        figure = grid.rows_of_images(
+            [grid.Row(images[i : i + 10]) for i in range(0, len(images), 10)], limits, title=title
+        )
+        written.append(stem.with_name(f"{stem.name}.png"))
+        figure.savefig(written[-1], dpi=150)
+    return written
