@@ -56,6 +56,7 @@ CASES = {
     "pickled objects": (["train", "{folder}/objects.npy"], 1, "object"),
     "a constant column": (["train", "{folder}/constant.csv"], 1, "constant.csv: entries never vary in train: 'b'; remove them"),
     "missing MNIST": (["train", "mnist", "--data-dir", "{folder}"], 1, "vaejax data fetch mnist"),
+    "a data directory that is none": (["train", "mnist", "--data-dir", "{folder}/no"], 1, "is no directory; name the one"),
     "damaged MNIST": (["train", "mnist", "--data-dir", "{folder}/bad"], 1, "train-images-idx3-ubyte.gz"),
     "fetching what cannot be fetched": (["data", "fetch", "frey"], 1, "roweis"),
     "fetching what is unknown": (["data", "fetch", "mnst"], 1, "mnist"),

@@ -87,8 +87,8 @@ def test_a_run_keeps_what_it_should(tmp_path, whole):
         np.testing.assert_array_equal([r[name] for r in rows], whole.history[name])
         np.testing.assert_array_equal([float(r[name]) for r in table], whole.history[name])
     like = MODEL.init(jax.random.key(9))
-    tree_allclose(train.load_params(runs.find(tmp_path, "best"), like), whole.best_params, rtol=0, atol=0)
-    tree_allclose(train.load_params(runs.find(tmp_path, "last"), like), whole.state.params, rtol=0, atol=0)
+    tree_allclose(train.load_params(runs.find_checkpoint(tmp_path, "best"), like), whole.best_params, rtol=0, atol=0)
+    tree_allclose(train.load_params(runs.find_checkpoint(tmp_path, "last"), like), whole.state.params, rtol=0, atol=0)
     assert not list(tmp_path.rglob("*.pkl"))
 
 
@@ -156,18 +156,24 @@ def test_leftovers_of_a_killed_writer_do_no_harm(tmp_path, whole):
 
 
 def test_foreign_runs_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="config must be what JSON can hold"):
+        fit(tmp_path, config={"model": MODEL})
     fit(tmp_path, num_epochs=2)
     cases = {
         "another data": {"x": X[::-1]},
         "another key": {"key": 1},
         "another batch_size": {"batch_size": 5},
         "another validation;": {"validation": X[:9]},
+        "another config": {"config": {"hidden_sizes": (9,)}},
         "another nonfinite": {"nonfinite": "skip"},
         r"training\[0\].* is not part of it|is missing": {"optimizer": optax.sgd(1e-3)},
     }
     for message, change in cases.items():
         with pytest.raises(ValueError, match=message):
             fit(tmp_path, resume=True, **change)
+    fit(tmp_path / "other", num_epochs=1, config={"hidden_sizes": (8,)})
+    fit(tmp_path / "other", num_epochs=2, config={"hidden_sizes": (8,)}, resume=True)
+    assert json.loads((tmp_path / "other" / "fit.json").read_text())["run"]["config"] == {"hidden_sizes": [8]}
     with pytest.raises(FileExistsError, match=r"holds a run already.*resume=True"):
         fit(tmp_path)
     (tmp_path / "fit.json").write_text("{")

@@ -39,7 +39,7 @@ def start(directory):
 
 def trees(directory):
     """Every array of the last checkpoint."""
-    last = runs.find(directory, "last")
+    last = runs.find_checkpoint(directory, "last")
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
@@ -47,8 +47,8 @@ def trees(directory):
 
 
 def assert_same_end(directory, other):
-    assert runs.find(directory, "last").name == runs.find(other, "last").name == "epoch-000200"
-    assert runs.find(directory, "best").name == runs.find(other, "best").name
+    assert runs.find_checkpoint(directory, "last").name == runs.find_checkpoint(other, "last").name == "epoch-000200"
+    assert runs.find_checkpoint(directory, "best").name == runs.find_checkpoint(other, "best").name
     a, b = trees(directory), trees(other)
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
@@ -100,7 +100,7 @@ def test_a_signal_leaves_a_good_checkpoint(tmp_path, which, uninterrupted):
     assert f"{which.name}: stopping after this epoch" in err
     assert "interrupted; returning the state after epoch" in err
     reached = [line.split()[1] for line in out.splitlines() if line.startswith("epoch")][-1]
-    assert runs.find(tmp_path / "run", "last").name == f"epoch-{int(reached):06d}"
+    assert runs.find_checkpoint(tmp_path / "run", "last").name == f"epoch-{int(reached):06d}"
     assert start(tmp_path / "run").communicate()[0].endswith("stopped num_epochs\n")
     assert_same_end(tmp_path / "run", uninterrupted)
 

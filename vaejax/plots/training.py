@@ -112,5 +112,17 @@ def _cut(axes: Axes, epochs: np.ndarray, series: np.ndarray) -> None:
     outside = epochs[((series < low) | (series > high)).any(axis=0)]
     which = f"epoch {outside[0]} goes" if len(outside) == 1 else f"epochs {outside[0]}–{outside[-1]} go"
     end = f"down to {style.number(np.nanmin(series))}" if below else f"up to {style.number(np.nanmax(series))}"
-    # In the corner that a curve from there has left behind.
-    style.note(axes, f"axis cut: {which}\n{end}", "lower right" if below else "upper right")
+    style.note(axes, f"axis cut: {which}\n{end}", _free_corner(series, low, high))
+
+
+def _free_corner(series: np.ndarray, low: float, high: float) -> str:
+    """The corner of ``low`` … ``high`` in which the fewest points lie, the lower right if it is one of them."""
+    half = series.shape[1] // 2
+    sides = {"right": series[:, half:], "left": series[:, :half]}
+    room = 0.25 * (high - low)
+    crowd = {
+        f"{vertical} {side}": np.sum((part <= low + room) if vertical == "lower" else (part >= high - room))
+        for vertical in ("lower", "upper")
+        for side, part in sides.items()
+    }
+    return min(crowd, key=lambda corner: crowd[corner])

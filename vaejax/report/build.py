@@ -2,6 +2,7 @@
 
 import functools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,9 +62,12 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, data.Scaling | None, Fac
     chosen: dict[str, Any] = {key: value for key, value in names.items() if value is not None}
     if own:
         chosen |= {"split": options.split, "seed": options.split_seed}
+    where = options.data_dir
+    if where is not None and not Path(where).is_dir():
+        warnings.warn(f"{where}, where the data were, is gone; looking in {data.default_directory()}", stacklevel=3)
+        where = None
     # The digits come with a package, own files say where they are.
-    where = None if own or config.name == "digits" else options.data_dir
-    dataset = data.load(config.name, where, **chosen)
+    dataset = data.load(config.name, None if own or config.name == "digits" else where, **chosen)
     digest = fingerprint((dataset[:3], dataset.labels))
     summary = data.describe(dataset)
     likelihood = _likelihood(config, dataset, summary)

@@ -177,9 +177,17 @@ def _ended(result: FitResult) -> str:
 
 
 def with_name(config: RunConfig, name: str) -> RunConfig:
-    """The settings for other data; a path becomes absolute, so that the run can be opened from anywhere."""
+    """The settings for other data; paths become absolute, so that the run can be opened from anywhere."""
     path = data.own_path(name)
-    return dataclasses.replace(config, name=name if path is None else str(path.absolute()))
+    if path is not None:
+        return dataclasses.replace(config, name=str(path.absolute()))
+    folder = Path(config.data.data_dir) if config.data.data_dir else data.default_directory()
+    if config.data.data_dir and not folder.is_dir():
+        raise NotADirectoryError(
+            f"--data-dir {folder} is no directory; name the one that holds {name}/, or leave it out"
+        )
+    where = None if name == "digits" else str(folder.absolute())
+    return dataclasses.replace(config, name=name, data=dataclasses.replace(config.data, data_dir=where))
 
 
 def check_unchanged(facts: build.Facts, run: Run) -> None:

@@ -14,6 +14,7 @@ from vaejax import checks, plots
 from vaejax.data import Dataset
 from vaejax.report.build import Facts, build_preprocess
 from vaejax.report.config import RunConfig
+from vaejax.terms import log_terms
 from vaejax.train import every
 from vaejax.types import Batch, Key, Model, Params, TrainState
 
@@ -58,7 +59,9 @@ def drawings(
         made["responses"] = lambda: plots.responses(model, params, first, test, columns=columns)
         if not facts.context_size:
             made["item_fit"] = lambda: plots.item_fit(model, params, second, test, columns=columns)
-            made["item_curves"] = lambda: plots.item_curves(model, params, columns=columns)
+            made["item_curves"] = lambda: plots.item_curves(
+                model, params, columns=columns, dimension=_strongest(model, params, key, many)
+            )
         return made
     made["reconstructions"] = lambda: plots.reconstructions(model, params, first, few)
     for name, ancestral in (("samples", False), ("samples_ancestral", True)):
@@ -68,8 +71,16 @@ def drawings(
     if facts.likelihood == "normal":
         rows = None if context is None else context[:6]
         made["sigma_strips"] = lambda: plots.sigma_strips(model, params, third, context=rows)
-    made["manifold"] = lambda: plots.manifold(model, params, context=one)
+    size = model.prior(params).event_shape[-1]
+    if size <= 2:  # a plane through more dimensions says little about them
+        made["manifold"] = lambda: plots.manifold(model, params, dimensions=(0, 1)[:size], context=one)
     return made
+
+
+def _strongest(model: Model, params: Params, key: Key, batch: Batch) -> int:
+    """The latent dimension with the largest mean KL."""
+    parts = log_terms(model, params, key, batch).kl_parts
+    return 0 if parts is None else int(jnp.argmax(jnp.mean(parts.reshape(-1, parts.shape[-1]), axis=0)))
 
 
 def draw(made: Drawings, names: Any = None) -> dict[str, Figure]:

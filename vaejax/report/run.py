@@ -17,7 +17,7 @@ import numpy as np
 from vaejax.report import config as settings
 from vaejax.report.build import Facts, build_model, read_facts
 from vaejax.report.config import RunConfig
-from vaejax.train import load_params, runs
+from vaejax.train import find_checkpoint, load_params, runs
 from vaejax.train.storage import make_writable, write_text
 from vaejax.types import Model, Params
 
@@ -89,7 +89,7 @@ def params_of(run: Run, use: str | None = None) -> Params:
         FileNotFoundError: no checkpoint yet.
         CheckpointError: a damaged one.
     """
-    path = runs.find(run.directory, use or run.config.evaluation.use)
+    path = find_checkpoint(run.directory, use or run.config.evaluation.use)
     return load_params(path, run.model.init(jax.random.key(0), None))
 
 

@@ -71,6 +71,7 @@ def fit(
     run_directory: str | os.PathLike | None = None,
     resume: bool = False,
     save_every: float = 30.0,
+    config: Any = None,
     progress: bool | None = None,
 ) -> FitResult:
     """Trains a model for a number of epochs, each one compiled scan.
@@ -104,6 +105,8 @@ def fit(
         resume: go on with the run in ``run_directory``, or begin it where there is none yet. The data, the key and the batch size
             must be the same; ``num_epochs`` may grow.
         save_every: seconds between checkpoints; 0 writes one after every epoch.
+        config: settings of your own (anything JSON) from which the model can be built again; kept in the run's ``fit.json`` under
+            ``run.config``, and compared when the run is resumed.
         progress: a bar with rate, ELBO, KL and time left; None shows it on a terminal only.
 
     Returns:
@@ -125,7 +128,7 @@ def fit(
     init_key, look_key, validation_key = jax.random.split(key, 3)
     device_data, state = _begin((init_key, look_key), model, data, estimator, optimizer, batch_size, preprocess, state)
     held_out = _held_out(model, validation, validation_samples, validation_key, preprocess)
-    with _kept(key, device_data, held_out, batch_size, nonfinite, state, run_directory, resume) as start:
+    with _kept(key, device_data, held_out, batch_size, nonfinite, config, state, run_directory, resume) as start:
         if nonfinite == "skip":
             estimator, optimizer, guarded = finite.with_skipping(estimator, optimizer, start.state)
             start = start._replace(state=guarded)
@@ -168,6 +171,7 @@ def _kept(
     held_out: HeldOut | None,
     batch_size: int,
     nonfinite: str,
+    config: Any,
     state: TrainState,
     directory: str | os.PathLike | None,
     resume: bool,
@@ -178,7 +182,7 @@ def _kept(
         return contextlib.nullcontext(Progress(state, 0, []))
     validation_samples = held_out.num_samples if held_out else 0
     options = {"batch_size": batch_size, "validation_samples": validation_samples, "nonfinite": nonfinite}
-    known = runs.facts(key, data, held_out and held_out.batch, options)
+    known = runs.facts(key, data, held_out and held_out.batch, options, config)
     return runs.opened(path, known, state, resume=resume)
 
 

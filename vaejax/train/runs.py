@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 import vaejax
+from vaejax import checks
 from vaejax.train import storage
 from vaejax.train.checkpoint import read_checkpoint, write_checkpoint
 from vaejax.train.storage import CheckpointError
@@ -54,7 +55,7 @@ def columns(rows: list[Row]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
-def facts(key: Key, data: Any, validation: Any, options: dict[str, Any]) -> dict[str, Any]:
+def facts(key: Key, data: Any, validation: Any, options: dict[str, Any], config: Any) -> dict[str, Any]:
     """What decides the numbers of a run besides the code that calls it; and the machine, on which the last bits depend."""
     return {
         "run": {
@@ -62,6 +63,7 @@ def facts(key: Key, data: Any, validation: Any, options: dict[str, Any]) -> dict
             "data": storage.fingerprint(data),
             "validation": storage.fingerprint(validation),
             **options,
+            "config": _jsonable(config),
         },
         "machine": {
             "vaejax": vaejax.__version__,
@@ -206,13 +208,19 @@ def record(directory: Path, row: Row) -> None:
         _csv(stream, row, header=not stream.tell())
 
 
-def find(directory: Path, which: str) -> Path:
-    """The checkpoint to read parameters from: ``"best"`` (the last where no validation chose one) or ``"last"``.
+def find_checkpoint(directory: str | os.PathLike, which: str = "best") -> Path:
+    """The checkpoint of a run to read parameters from, with `vaejax.train.load_params`.
+
+    Args:
+        directory: the run directory.
+        which: ``"best"``, by validation ELBO (the last where there was no validation), or ``"last"``.
 
     Raises:
         FileNotFoundError: the run has none.
+        ValueError: another ``which``.
     """
-    folder = directory / "checkpoints"
+    checks.one_of(which, "checkpoint", ("best", "last"))
+    folder = Path(directory) / "checkpoints"
     best, last = sorted(folder.glob("best-*")), sorted(folder.glob("epoch-*"))
     found = best if which == "best" and best else last
     if not found:
@@ -245,6 +253,18 @@ def _csv(stream: Any, row: Row, *, header: bool) -> None:
 
 def _json(row: Row) -> str:
     return json.dumps({name: _plain(value) for name, value in row.items()}) + "\n"
+
+
+def _jsonable(config: Any) -> Any:
+    """The settings as they come back from JSON (tuples as lists).
+
+    Raises:
+        TypeError: what JSON cannot hold.
+    """
+    try:
+        return json.loads(json.dumps(config))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"config must be what JSON can hold (numbers, text, lists, dicts): {error}") from error
 
 
 def _plain(value: Any) -> Any:
