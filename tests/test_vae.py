@@ -329,3 +329,23 @@ def test_networks_of_every_origin_train(kind, key):
     )
     independent = -6 * math.log(2)
     assert result.history["objective"][-1] > independent + 2.0
+
+
+@pytest.mark.parametrize("scale", ["shared", "per_dimension", "per_example"])
+@pytest.mark.parametrize("unit", [1e-2, 1.0, 1e3])
+def test_a_learned_sigma_starts_at_the_spread_of_the_data(scale, unit, key):
+    """Root mean square distance from the columns' own means, over observed entries; a constant column does not matter."""
+    x = np.random.default_rng(0).normal([0.0, 5.0, -3.0], [1.0, 2.0, 0.0], (400, 3)).astype(np.float32) * unit
+    mask = np.random.default_rng(1).random(x.shape) < 0.8
+    mask[~mask.any(axis=1), 0] = True
+    model = models.vae(x_shape=3, latent_size=2, likelihood=likelihoods.normal(scale, floor=1e-4))
+    params = model.init(key, vaejax.Batch(np.where(mask, x, np.nan), mask=mask))
+    seen = np.ma.array(x, mask=~mask)
+    expected = np.sqrt(((seen - seen.mean(0)) ** 2).mean())
+    # At z where the decoder's output is its bias alone, as it is on average at initialisation.
+    params = {**params, "decoder": jax.tree.map(jnp.zeros_like, params["decoder"])}
+    decoded = model.likelihood(params, jnp.zeros((1, 1, 2)))
+    np.testing.assert_allclose(jnp.sqrt(decoded.variance()), np.full((1, 1, 3), expected), rtol=1e-4)
+    np.testing.assert_allclose(decoded.mean()[0, 0], seen.mean(0), rtol=1e-4, atol=1e-4 * unit)
+    constant = model.init(key, np.full((5, 3), 2.0, np.float32))
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(constant))

@@ -4,7 +4,6 @@ Each family is a `Likelihood`. A decoder gives ``[..., *x_shape]`` raw numbers, 
 family needs more than one for an entry of x.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +24,8 @@ class Likelihood(NamedTuple):
     Attributes:
         name: the family's name.
         outputs: raw numbers for each entry of x; with 1 the decoder's output has no extra axis.
-        init: ``x_shape -> `` the family's own parameters (a shared σ), a dict.
+        init: ``(x_shape, x=None, mask=None) -> `` the family's own parameters (a shared σ), a dict; with data ``x [n, *x_shape]`` they
+            start at its scale.
         distribution: ``(params, raw, event_ndims) -> `` distribution.
         bias: ``(x, mask) -> `` raw output at which the family's mean is that of the data ``x [n, *x_shape]``.
         check: ``(x, mask) -> None``, raises where a concrete x lies outside the family's support.
@@ -33,13 +33,13 @@ class Likelihood(NamedTuple):
 
     name: str
     outputs: int
-    init: Callable[[tuple[int, ...]], Params]
+    init: Callable[..., Params]
     distribution: Callable[[Params, Array, int], Distribution]
     bias: Callable[[Array, Array | None], Array]
     check: Callable[[Any, Any], None]
 
 
-def _no_params(x_shape: tuple[int, ...]) -> Params:
+def _no_params(x_shape: tuple[int, ...], x: Array | None = None, mask: Array | None = None) -> Params:
     return {}
 
 
@@ -55,8 +55,15 @@ def _logit(p: Array) -> Array:
     return jnp.log(p) - jnp.log1p(-p)
 
 
-def _inverse_softplus(y: float) -> float:
-    return y + math.log(-math.expm1(-y))
+def _inverse_softplus(y: Array) -> Array:
+    return y + jnp.log(-jnp.expm1(-y))
+
+
+def _spread(x: Array, mask: Array | None) -> Array:
+    """Root mean square distance of all entries from their own means: the σ of a decoder that knows the means alone."""
+    seen = jnp.ones(x.shape, default_float()) if mask is None else mask.astype(default_float())
+    squares = seen * (jnp.asarray(x).astype(default_float()) - _mean(x, mask)) ** 2
+    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(seen), 1.0))
 
 
 def bernoulli(*, fractional: bool = False) -> Likelihood:
@@ -160,7 +167,8 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
     """N(mean(z), σ²) with σ fixed, learned, or a function of z.
 
     As σ → 0 on data that the mean can reproduce the likelihood grows without bound (a constant pixel is enough), so a learned
-    σ = floor + softplus(raw) never falls below ``floor``; a fitted σ at the floor means that the number says nothing.
+    σ = floor + softplus(raw) never falls below ``floor``; a fitted σ at the floor means that the number says nothing. It starts at the
+    spread of the data about the means of their entries: far above that, the KL outweighs the reconstruction and the posterior collapses.
 
     Args:
         scale: a number fixes σ; ``"shared"`` learns one for all entries, ``"per_dimension"`` one for each entry of x,
@@ -179,16 +187,20 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
             _real_valued,
         )
     checks.one_of(scale, "scale", ("shared", "per_dimension", "per_example"))
-    start = _inverse_softplus(max(1.0 - floor, 1e-2))
 
     def squash(raw: Array) -> Array:
         return floor + jax.nn.softplus(raw)
+
+    def start(x: Array | None, mask: Array | None) -> Array:
+        spread = jnp.ones((), default_float()) if x is None else _spread(x, mask)
+        # Data without any spread start at twice the floor.
+        return _inverse_softplus(jnp.maximum(spread - floor, max(floor, 1e-6)))
 
     if scale == "per_example":
 
         def bias(x: Array, mask: Array | None) -> Array:
             mean = _mean(x, mask)
-            return jnp.stack([mean, jnp.full_like(mean, start)], -1)
+            return jnp.stack([mean, jnp.full_like(mean, start(x, mask))], -1)
 
         return Likelihood(
             "normal",
@@ -199,8 +211,8 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
             _real_valued,
         )
 
-    def init(x_shape: tuple[int, ...]) -> Params:
-        return {"raw_scale": jnp.full(x_shape if scale == "per_dimension" else (), start, default_float())}
+    def init(x_shape: tuple[int, ...], x: Array | None = None, mask: Array | None = None) -> Params:
+        return {"raw_scale": jnp.full(x_shape if scale == "per_dimension" else (), start(x, mask), default_float())}
 
     return Likelihood(
         "normal",

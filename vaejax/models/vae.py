@@ -44,8 +44,8 @@ def vae(
 ) -> Model:
     """p(z) = N(0, I), p(x|z) = likelihood(decoder(z)), q(z|x) = N(μ(x), diag σ(x)²) with (μ, log σ) = encoder(x).
 
-    The decoder's output starts at the data's mean: ``init`` adds an output bias that it reads off the batch (all of the
-    training data, ideally; None starts at zero).
+    The decoder's output starts at the data's mean, and a learned σ at their spread: ``init`` reads both off the batch (all of the
+    training data, ideally; None starts at 0 and 1).
 
     Args:
         x_shape: the event shape of the data, e.g. ``(28, 28)``.
@@ -115,12 +115,14 @@ def _init(parts: _Parts, key: Key, batch: Any = None) -> Params:
     checks.key(key)
     encoder_key, decoder_key = jax.random.split(key)
     context = (jnp.zeros((1, parts.context_size)),) if parts.context_size else ()
-    x, mask = jnp.zeros((1, *parts.x_shape)), jnp.ones((1, *parts.x_shape), bool)
+    blank, seen = jnp.zeros((1, *parts.x_shape)), jnp.ones((1, *parts.x_shape), bool)
+    data = () if batch is None else _data(parts, batch)
+    bias = parts.family.bias(*data) if data else jnp.zeros(parts.raw_shape)
     return {
-        "encoder": parts.encoder.init(encoder_key, x, *_with_mask(parts, context, mask)),
+        "encoder": parts.encoder.init(encoder_key, blank, *_with_mask(parts, context, seen)),
         "decoder": parts.decoder.init(decoder_key, jnp.zeros((1, parts.latent_size)), *context),
-        "output_bias": jnp.zeros(parts.raw_shape, default_float()) if batch is None else _data_bias(parts, batch),
-        "likelihood": parts.family.init(parts.x_shape),
+        "output_bias": bias.astype(default_float()),
+        "likelihood": parts.family.init(parts.x_shape, *data),
     }
 
 
@@ -132,11 +134,12 @@ def _check(parts: _Parts, batch: Any) -> None:
     _features(parts, batch.context, batch.x.shape[: batch.x.ndim - len(parts.x_shape)])
 
 
-def _data_bias(parts: _Parts, batch: Any) -> Array:
+def _data(parts: _Parts, batch: Any) -> tuple[Array, Array | None]:
+    """The examples ``[n, *x_shape]`` and their mask, checked."""
     _check(parts, batch)
     batch = as_batch(batch)
     x = observed(batch).reshape(-1, *parts.x_shape)
-    return parts.family.bias(x, None if batch.mask is None else batch.mask.reshape(x.shape)).astype(default_float())
+    return x, None if batch.mask is None else batch.mask.reshape(x.shape)
 
 
 def _posterior(

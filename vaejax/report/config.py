@@ -149,7 +149,9 @@ PRESETS = {
     "fashion_mnist": _IMAGES,
     "mnist_static": _IMAGES,
     "frey": RunConfig(
-        model=Model(latent_size=10, hidden_sizes=(200, 200), likelihood="normal"), training=Training(epochs=300)
+        model=Model(latent_size=10, hidden_sizes=(200, 200), likelihood="normal"),
+        optimizer=Optimizer(learning_rate=1e-3),
+        training=Training(epochs=300),
     ),
 }
 
