@@ -12,7 +12,7 @@
 # # The decoder's σ
 #
 # With $p(x|z) = N(\mu(z), \sigma^2)$ the σ decides what a VAE is. Most code fixes it at 1 (the squared error) without saying so. Beaulac (2019)
-# asks what is lost, and blames the likelihood's singularity for what happens when σ is learned. Here the four choices stand side by side on
+# asks what is lost, and blames the likelihood's singularity for what happens when σ is learned. Here five choices stand side by side on
 # scikit-learn's digits, grey levels divided by 16: σ fixed at 1, σ fixed at 0.25, one σ learned for all pixels, one for each pixel, and σ(z). Then the
 # weight β of the KL. (`VAEJAX_SMALL=1` makes all numbers small; the checks of this repository run the notebook that way.)
 
@@ -163,8 +163,8 @@ display(figure)
 #
 # ## The weight of the KL
 #
-# β with one shared σ. With small β the posteriors drift away from the prior: reconstructions are sharp, and draws from the prior land where the decoder was
-# never trained. With large β the posterior gives up and every image is the mean digit. β ≠ 1 is no bound of log p(x); the log-likelihood printed is still that of the model.
+# β with one shared σ. With small β the posteriors drift away from the prior (compare the circles), and draws from the prior land where the decoder was
+# hardly trained; the squared error is no better for it. With large β the posterior gives up and every image is the mean digit. β ≠ 1 is no bound of log p(x); the log-likelihood printed is still that of the model.
 
 # %%
 betas = {beta: train_vae(likelihoods.normal("shared"), beta=beta, latent_size=2) for beta in (0.01, 1.0, 30.0)}
@@ -190,5 +190,5 @@ plots.prior_samples(*betas[1.0][:2], jax.random.key(6), num_rows=2)
 plots.prior_samples(*betas[30.0][:2], jax.random.key(6), num_rows=2)
 
 # %% [markdown]
-# A learned σ and β do the same work from two sides: the gradient of squared error + λ·KL is that of the ELBO with $\sigma^2 = \lambda/2$. Learning σ chooses that
+# A learned σ and β do the same work from two sides: minimising squared error + λ·KL is maximising the ELBO with $\sigma^2 = \lambda/2$. Learning σ chooses that
 # weight by likelihood; β on top of it chooses something else.

@@ -157,9 +157,12 @@ def test_real_numbers_are_reported_in_their_own_units(tmp_path):
         np.save(tmp_path / "x.npy", x * scale)
         done = run("train", "x.npy", "--epochs", "3", "--samples", "20", "--runs", f"runs{scale}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "in the data's own units" in done.stdout
         (directory,) = (tmp_path / f"runs{scale}").iterdir()
-        own.append(json.loads((directory / "summary.json").read_text())["test"]["own_units_log_likelihood"])
+        own.append(json.loads((directory / "summary.json").read_text())["test"]["log_likelihood"]["mean"])
+        sampled = run("sample", directory, "--count", "500", cwd=tmp_path)
+        assert sampled.returncode == 0, sampled.stderr
+        with np.load(directory / "samples.npz") as archive:
+            np.testing.assert_allclose(archive["x"].std(axis=0), x.std(axis=0) * scale, rtol=0.3)
     assert own[0] - own[1] == pytest.approx(3 * np.log(100), abs=0.05)
 
 
@@ -284,3 +287,38 @@ def test_two_runs_have_directories_of_their_own(tmp_path):
     assert a != b
     assert a.is_dir()
     assert b.is_dir()
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_numbers(tmp_path):
+    """Twelve classes, an odd number of test images, examples that are no images."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "many.npz", x=rng.integers(0, 2, (75, 4, 4)), labels=np.arange(75) % 12)
+    np.save(tmp_path / "odd.npy", rng.integers(0, 2, (75, 2, 2, 5)))
+    for name in ("many.npz", "odd.npy"):
+        done = run("train", name, "--epochs", "2", "--samples", "20", "--pictures-every", "1", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "test log-likelihood" in done.stdout
+    assert not list((tmp_path / "runs").glob("odd*/figures/recon*"))
+    assert list((tmp_path / "runs").glob("many*/figures/recon*"))
+
+
+def test_the_dataset_named_decides_the_defaults_and_nothing_else_does(tmp_path):
+    (tmp_path / "bin.csv").write_text("a,b\n" + "\n".join(f"{i % 2},{i // 2 % 2}" for i in range(100)))
+    (tmp_path / "part.json").write_text('{"training": {"epochs": 3}}')
+    for options in (["--runs", "digits"], ["--config", "part.json"]):
+        done = run("train", "bin.csv", *options, "--dry-run", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "2 latent dimensions" in done.stdout
+    assert "3 epochs" in done.stdout
+    late = run("train", "--epochs", "3", "digits", "--dry-run", cwd=tmp_path)
+    assert "16 latent dimensions" in late.stdout
+
+
+def test_a_directory_of_the_users_own_is_not_emptied(tmp_path):
+    from vaejax.report import job, preset
+
+    (tmp_path / "thesis.txt").write_text("all of it")
+    planned = job.plan(preset("digits"))
+    with pytest.raises(TypeError, match="optimizer"):
+        job.train(planned._replace(optimizer=None), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

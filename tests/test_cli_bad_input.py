@@ -39,7 +39,7 @@ CASES = {
     "sigma of nothing": ([*DIGITS, "--likelihood", "normal", "--sigma", "0"], 1, "scale must be finite, greater than 0"),
     "unknown sigma": ([*DIGITS, "--likelihood", "normal", "--sigma", "share"], 1, "did you mean 'shared'"),
     "convolutions over a table": (["train", "{folder}/table.csv", "--network", "conv"], 1, "need an image shape"),
-    "dropout in convolutions": ([*DIGITS, "--network", "conv"], 1, "--dropout is for --network mlp"),
+    "dropout in convolutions": ([*DIGITS, "--network", "conv"], 1, "is for --network mlp; add --dropout 0"),
     "labels that are not there": (["train", "{folder}/table.csv", "--labels", "school"], 1, "school"),
     "labels for the digits": ([*DIGITS, "--labels", "y"], 1, "labels= is for files of your own"),
     "conditional without labels": (["train", "{folder}/table.csv", "--conditional"], 1, "--conditional needs labels"),

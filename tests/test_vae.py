@@ -13,6 +13,7 @@ import scipy.stats
 from flax import nnx
 
 import vaejax
+from tests.helpers import tree_allclose
 from vaejax import models, nets
 from vaejax.dists import likelihoods
 
@@ -349,3 +350,24 @@ def test_a_learned_sigma_starts_at_the_spread_of_the_data(scale, unit, key):
     np.testing.assert_allclose(decoded.mean()[0, 0], seen.mean(0), rtol=1e-4, atol=1e-4 * unit)
     constant = model.init(key, np.full((5, 3), 2.0, np.float32))
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(constant))
+
+
+def test_a_model_in_own_units_is_the_change_of_variables(key):
+    """log p(x|z) = log p(y|z) − Σ log s over the observed entries, the same posterior, the same draws."""
+    mean, scale = np.array([70.0, -3.0, 0.5]), np.array([10.0, 0.1, 2.0])
+    inner = models.vae(x_shape=3, latent_size=2, likelihood="normal", encode_mask=True)
+    outer = models.in_own_units(inner, mean, scale)
+    y = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    mask = np.random.default_rng(1).random(y.shape) < 0.7
+    mask[:, 0] = True
+    of_y = vaejax.Batch(np.where(mask, y, 0), mask=mask)
+    of_x = vaejax.Batch(np.where(mask, mean + scale * y, np.nan).astype(np.float32), mask=mask)
+    params = outer.init(key, of_x)
+    tree_allclose(params, inner.init(key, of_y), rtol=1e-4, atol=1e-4)
+    a, b = (vaejax.log_terms(m, params, key, batch, num_samples=4) for m, batch in ((inner, of_y), (outer, of_x)))
+    jacobian = np.sum(mask * np.log(scale), axis=1)
+    np.testing.assert_allclose(b.log_likelihood, a.log_likelihood - jacobian, rtol=2e-4, atol=2e-3)
+    np.testing.assert_allclose(b.log_posterior, a.log_posterior, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(b.kl, a.kl, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="NaN"):
+        outer.check(np.full((2, 3), np.nan, np.float32))

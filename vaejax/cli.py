@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import importlib.util
-import itertools
 import operator
+import os
 import signal
 import sys
 import traceback
@@ -50,7 +50,7 @@ def _train(options: Train) -> int:
 def _resume(directory: Path, options: Train) -> int:
     from vaejax.report import job, open_run
 
-    plain = dataclasses.replace(_defaults([]), resume=options.resume, progress=options.progress)
+    plain = dataclasses.replace(_defaults(None, ""), resume=options.resume, progress=options.progress)
     if options != plain:
         raise ValueError(
             "--resume goes on with a run by its own settings and takes no others; for other settings begin a new run with "
@@ -70,7 +70,8 @@ def _run(planned: Any, directory: Path, options: Train, *, resume: bool) -> int:
     if result.interrupted:
         print(f"stopped after epoch {len(result.history['epoch'])}; go on with: vaejax train --resume {directory}")
         return 128 + signal.Signals[result.stopped]
-    print(job.finish(planned, directory, result, progress=_bar(options)))
+    print(job.finish(planned, directory, result, progress=_bar(options)), flush=True)
+    print(job.draw(planned, directory, result))
     return 0
 
 
@@ -117,8 +118,9 @@ def _data(options: Data) -> int:
         case Fetch(name, directory):
             for path in data.fetch(name, directory, progress=_bar(options.action)):
                 print(path)
-        case Check(name, labels, array, directory):
-            given = {"labels": labels, "key": array}
+        case Check(name, labels, array, delimiter, missing, directory):
+            tokens = (*data.MISSING, *missing) if missing else None
+            given = {"labels": labels, "key": array, "delimiter": delimiter, "missing": tokens}
             print(data.check(name, directory, **{k: v for k, v in given.items() if v is not None}))
     return 0
 
@@ -143,20 +145,27 @@ _HANDLERS: dict[type, Callable[[Any], int]] = {
 }
 
 
-def _defaults(arguments: list[str]) -> Train:
+def _defaults(config_file: Path | None, dataset: str) -> Train:
     """Where the options of a training start: the settings of ``--config``, or those that suit the data named."""
-    named = [word for word in arguments if word in settings.PRESETS]
-    files = [after for word, after in itertools.pairwise(arguments) if word == "--config"]
-    files += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
-    config = settings.from_json(Path(files[-1])) if files else settings.preset(named[0] if named else "")
+    config = settings.preset(dataset) if config_file is None else settings.from_json(config_file, dataset or None)
     return Train(dataset=config.name, **{name: getattr(config, name) for name in _GROUPS})
 
 
 def _parse(arguments: list[str]) -> Any:
+    """The options, twice: what the first reading names as data and settings gives the second its defaults."""
+    if arguments[:1] != ["train"]:
+        return _read(arguments, _defaults(None, ""))
+    # A reading for help ends there: the data must then stand first.
+    named = arguments[1] if len(arguments) > 1 and not arguments[1].startswith("-") else ""
+    first = _read(arguments, _defaults(None, named))
+    return _read(arguments, _defaults(first.config, first.dataset))
+
+
+def _read(arguments: list[str], default: Train) -> Any:
     import tyro
 
     names = {kind: tyro.conf.subcommand(kind.__name__.lower()) for kind in _HANDLERS}
-    names[Train] = tyro.conf.subcommand("train", default=_defaults(arguments))
+    names[Train] = tyro.conf.subcommand("train", default=default)
     union: Any = functools.reduce(operator.or_, (Annotated[kind, name] for kind, name in names.items()))
     configuration = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(union, prog="vaejax", description=_DESCRIPTION, config=configuration, args=arguments)
@@ -179,6 +188,9 @@ def main() -> None:
         code = _HANDLERS[type(options)](options)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -9,8 +9,10 @@ from vaejax.data.errors import DataFileError, MissingDataError
 from vaejax.data.loading import load, own_path
 from vaejax.data.registry import default_directory
 from vaejax.data.scaling import Scaling, log_scale_sum, standardize
+from vaejax.data.table import MISSING
 
 __all__ = [
+    "MISSING",
     "DataFileError",
     "Dataset",
     "DatasetRow",

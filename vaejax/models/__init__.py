@@ -1,5 +1,6 @@
 """Recipes that assemble a `Model` from the parts."""
 
+from vaejax.models.units import in_own_units
 from vaejax.models.vae import vae
 
-__all__ = ["vae"]
+__all__ = ["in_own_units", "vae"]

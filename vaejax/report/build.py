@@ -33,7 +33,8 @@ class Facts(NamedTuple):
         levels: grey level that stands for 1, or None.
         context_size: classes of the labels given to the networks, 0 for none.
         encode_mask: whether the encoder sees which entries are missing.
-        standardized: whether the data were brought to mean 0 and sd 1.
+        mean: of each entry, where the model standardises them, else None.
+        scale: their standard deviations, likewise.
         columns: names of a table's columns.
         label_names: names of the classes.
         digest: checksum of all the data.
@@ -45,41 +46,44 @@ class Facts(NamedTuple):
     levels: int | None
     context_size: int
     encode_mask: bool
-    standardized: bool
+    mean: Any
+    scale: Any
     columns: tuple[str, ...] | None
     label_names: tuple[str, ...] | None
     digest: str
 
 
-def open_data(config: RunConfig) -> tuple[data.Dataset, data.Scaling | None, Facts]:
-    """The data of a run, with labels as context and columns standardised where the settings say so.
+def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
+    """The data of a run, with labels as context where the settings say so, and what the model must know of them.
 
     Raises:
         FileNotFoundError, ValueError: missing or damaged files; settings that do not suit the data.
     """
     options, own = config.data, config.name not in settings.PRESETS
-    names = {"labels": options.labels, "key": options.array}
+    names = {"labels": options.labels, "key": options.array, "delimiter": options.delimiter}
     chosen: dict[str, Any] = {key: value for key, value in names.items() if value is not None}
+    if options.missing:
+        chosen["missing"] = (*data.MISSING, *options.missing)
     if own:
         chosen |= {"split": options.split, "seed": options.split_seed}
+    elif changed := [
+        f for f in ("split", "split_seed", "levels") if getattr(options, f) != getattr(settings.Data(), f)
+    ]:
+        raise ValueError(f"{changed[0]} is for files of your own, and {config.name} is split as it is; leave it out")
     where = options.data_dir
     if where is not None and not Path(where).is_dir():
         warnings.warn(f"{where}, where the data were, is gone; looking in {data.default_directory()}", stacklevel=3)
         where = None
     # The digits come with a package, own files say where they are.
     dataset = data.load(config.name, None if own or config.name == "digits" else where, **chosen)
+    if options.levels is not None:
+        dataset = dataset._replace(levels=checks.positive_int(options.levels, "levels"))
     digest = fingerprint((dataset[:3], dataset.labels))
     summary = data.describe(dataset)
     likelihood = _likelihood(config, dataset, summary)
-    real = likelihood == "normal" and dataset.levels is None
+    real = likelihood == "normal" and dataset.levels is None and dataset.train.x.ndim == 2
     standardized = real and own if options.standardize == "auto" else options.standardize == "yes"
-    scaling = None
-    if standardized:
-        if likelihood != "normal":
-            raise ValueError(
-                f"--standardize is for real numbers, and the likelihood is {likelihood}; use --likelihood normal"
-            )
-        dataset, scaling = data.standardize(dataset)
+    scaling = _scaling(dataset, likelihood) if standardized else None
     facts = Facts(
         x_shape=tuple(dataset.train.x.shape[1:]),
         likelihood=likelihood,
@@ -87,7 +91,8 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, data.Scaling | None, Fac
         levels=dataset.levels,
         context_size=_num_classes(config, dataset),
         encode_mask=dataset.train.mask is not None and config.model.network == "mlp",
-        standardized=standardized,
+        mean=scaling and _tuples(scaling.mean.tolist()),
+        scale=scaling and _tuples(scaling.scale.tolist()),
         columns=dataset.columns,
         label_names=dataset.label_names,
         digest=digest,
@@ -95,7 +100,25 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, data.Scaling | None, Fac
     if facts.context_size:
         labels = dataset.labels or {}
         dataset = dataset._replace(**{part: getattr(dataset, part)._replace(context=labels[part]) for part in PARTS})
-    return dataset, scaling, facts
+    return dataset, facts
+
+
+def _scaling(dataset: data.Dataset, likelihood: str) -> data.Scaling:
+    if likelihood != "normal":
+        raise ValueError(
+            f"--standardize is for real numbers, and the likelihood is {likelihood}; use --likelihood normal"
+        )
+    try:
+        return data.standardize(dataset)[1]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; or use --standardize no, and for grey images of your own --levels 255 (or what white is)"
+        ) from error
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples all the way down, so that facts compare equal after a trip through JSON."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _likelihood(config: RunConfig, dataset: data.Dataset, summary: data.Summary) -> str:
@@ -104,8 +127,9 @@ def _likelihood(config: RunConfig, dataset: data.Dataset, summary: data.Summary)
         return chosen
     if summary.kind == "binary":
         return "bernoulli"
-    grey = dataset.levels is not None
-    return "binomial" if grey or (summary.kind == "counts" and summary.maximum <= _LARGEST_COUNT) else "normal"
+    # Whole numbers in images are grey levels.
+    grey = dataset.levels is not None or len(summary.event_shape) > 1
+    return "binomial" if summary.kind == "counts" and (grey or summary.maximum <= _LARGEST_COUNT) else "normal"
 
 
 def _num_classes(config: RunConfig, dataset: data.Dataset) -> int:
@@ -122,6 +146,11 @@ def build_model(config: RunConfig, facts: Facts) -> Model:
     Raises:
         ValueError: settings out of range, or that do not go together.
     """
+    model = _model(config, facts)
+    return model if facts.mean is None else models.in_own_units(model, facts.mean, facts.scale)
+
+
+def _model(config: RunConfig, facts: Facts) -> Model:
     options = config.model
     family = _family(options, facts)
     shared: dict[str, Any] = {
@@ -140,7 +169,7 @@ def build_model(config: RunConfig, facts: Facts) -> Model:
             **shared,
         )
     if options.dropout:
-        raise ValueError("--dropout is for --network mlp; leave it out with conv")
+        raise ValueError(f"--dropout ({options.dropout:g}) is for --network mlp; add --dropout 0 to --network conv")
     chosen: dict[str, Any] = {"context_size": facts.context_size, "activation": activation}
     encoder = nets.conv_encoder(facts.x_shape, options.hidden_sizes, 2 * options.latent_size, **chosen)
     decoder = nets.conv_decoder(
@@ -155,6 +184,8 @@ def build_model(config: RunConfig, facts: Facts) -> Model:
 
 
 def _family(options: settings.Model, facts: Facts) -> likelihoods.Likelihood:
+    if facts.likelihood != "normal" and options.sigma != settings.Model().sigma:
+        raise ValueError(f"--sigma is for --likelihood normal, and the likelihood is {facts.likelihood}; leave it out")
     if facts.likelihood == "binomial":
         return likelihoods.binomial(facts.size)
     if facts.likelihood == "categorical":
@@ -233,8 +264,7 @@ def read_facts(path: Path) -> Facts:
     """
     try:
         content: Any = json.loads(path.read_bytes())
-        values: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-        return Facts(**values)
+        return Facts(**{name: _tuples(value) for name, value in content.items()})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is missing or damaged ({error}); the model cannot be rebuilt without it"

@@ -21,12 +21,18 @@ class Data:
     """Own files: the column (CSV) or array (npz) that holds labels."""
     array: str | None = None
     """Own npz files: the array to model, where there are several."""
+    delimiter: str | None = None
+    """Own tables: what separates the cells; found out if not given."""
+    missing: tuple[str, ...] = ()
+    """Own tables: more words that stand for a missing cell (besides empty, NA, NaN, ?, ., null, None)."""
+    levels: int | None = None
+    """Own grey images of whole numbers: the level that stands for 1, such as 255."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Own files: fractions that train, validate and test."""
     split_seed: int = 0
     """Own files: seed of the split."""
     standardize: Literal["auto", "yes", "no"] = "auto"
-    """Bring every column to mean 0 and sd 1; auto: real-valued tables of one's own."""
+    """Let the networks see every entry with mean 0 and sd 1 (results stay in the data's units); auto: own real numbers."""
     data_dir: str | None = None
     """Where named datasets are; without it VAEJAX_DATA, then ~/.cache/vaejax."""
 
@@ -101,7 +107,7 @@ class Training:
     """Of all random numbers."""
     patience: int | None = None
     """End after this many epochs without a better validation ELBO."""
-    validation_samples: int = 1
+    validation_samples: int = 10
     """Draws per validation example."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What a NaN does: ends training, or leaves that update out."""
@@ -131,13 +137,13 @@ class RunConfig:
     optimizer: Optimizer = Optimizer()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-    name: str = "digits"
+    name: str = ""
 
 
 _IMAGES = RunConfig(
     model=Model(latent_size=40, hidden_sizes=(300, 300), likelihood="bernoulli"),
     optimizer=Optimizer(learning_rate=3e-3),
-    training=Training(epochs=60, batch_size=100),
+    training=Training(epochs=60, batch_size=100, validation_samples=1),
 )
 PRESETS = {
     "digits": RunConfig(
@@ -171,23 +177,27 @@ def to_json(config: RunConfig) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
-def from_json(path: Path) -> RunConfig:
-    """Settings from a JSON file; what it leaves out is as in `preset` for its ``name``.
+def from_json(path: Path, name: str | None = None) -> RunConfig:
+    """Settings from a JSON file; what it leaves out is as in `preset` for the data named, or for its own ``name``.
 
     Raises:
-        FileNotFoundError: nothing there.
+        FileNotFoundError: nothing to read there.
         ValueError: no JSON, an unknown or misspelt setting, a value of the wrong kind.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no settings in {path} ({error.strerror}); name a file such as a run's config.json"
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}); write settings as a run's config.json has them") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} must hold an object of settings, as a run's config.json does, got {type(content).__name__}"
         )
-    name = content.get("name", "digits")
-    return _read(content, preset(name if isinstance(name, str) else ""), str(path), "")
+    chosen = name or content.get("name", "")
+    return _read(content, preset(chosen if isinstance(chosen, str) else ""), str(path), "")
 
 
 def _read(content: Any, default: Any, path: str, where: str) -> Any:

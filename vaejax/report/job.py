@@ -1,8 +1,8 @@
 """A training run from settings to summary, in a directory of its own."""
 
+import contextlib
 import dataclasses
 import math
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,13 @@ from vaejax.report import build, pictures
 from vaejax.report import config as settings
 from vaejax.report.config import RunConfig
 from vaejax.report.measure import as_dict, in_words, measure
-from vaejax.report.run import Run, params_of, write_figures, write_summary
+from vaejax.report.run import Run, write_figures, write_summary
 from vaejax.train import FitResult, fit
 from vaejax.train.storage import write_text
-from vaejax.types import Batch, Estimator, Key, Model
+from vaejax.types import Batch, Estimator, Key, Model, Params
+
+# Nats of KL(q(z|x) || p(z)), all dimensions together, below which nothing is encoded.
+_COLLAPSED = 0.1
 
 
 class Plan(NamedTuple):
@@ -26,7 +29,6 @@ class Plan(NamedTuple):
 
     config: RunConfig
     dataset: data.Dataset
-    scaling: data.Scaling | None
     facts: build.Facts
     model: Model
     estimator: Estimator
@@ -46,11 +48,13 @@ def plan(config: RunConfig) -> Plan:
         (training.epochs, "epochs"),
         (training.batch_size, "batch_size"),
         (training.validation_samples, "validation_samples"),
-        (training.pictures_every or 1, "pictures_every"),
-        (training.patience or 1, "patience"),
+        (training.pictures_every, "pictures_every"),
+        (training.patience, "patience"),
     ):
-        checks.positive_int(value, name)
-    dataset, scaling, facts = build.open_data(config)
+        if value is not None:
+            checks.positive_int(value, name)
+    checks.real(training.save_every, "save_every", minimum=0.0)
+    dataset, facts = build.open_data(config)
     num_examples = len(dataset.train.x)
     if training.batch_size > num_examples:
         raise ValueError(
@@ -62,7 +66,7 @@ def plan(config: RunConfig) -> Plan:
         for split in ("train", "validation", "test"):
             model.check(prepared(config, facts, dataset, split))
     estimator = build.build_estimator(config, model, steps)
-    return Plan(config, dataset, scaling, facts, model, estimator, build.build_optimizer(config, steps), steps)
+    return Plan(config, dataset, facts, model, estimator, build.build_optimizer(config, steps), steps)
 
 
 def outline(planned: Plan) -> str:
@@ -102,7 +106,7 @@ def train(planned: Plan, directory: Path, *, resume: bool = False, progress: boo
     """Trains in a run directory, from the beginning or from its last checkpoint.
 
     Raises:
-        As `vaejax.train.fit`; a directory in which nothing was trained is removed again.
+        As `vaejax.train.fit`; where nothing was trained, what this wrote is removed again.
     """
     config, training = planned.config, planned.config.training
     if not resume:
@@ -126,26 +130,29 @@ def train(planned: Plan, directory: Path, *, resume: bool = False, progress: boo
             run_directory=directory,
             resume=resume,
             save_every=training.save_every,
+            config=dataclasses.asdict(config),
             progress=progress,
         )
     except BaseException:
         if not resume and not (directory / "fit.json").exists():
-            shutil.rmtree(directory, ignore_errors=True)
+            for name in ("config.json", "data.json", ".lock"):
+                (directory / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something of the user's is in it
+                directory.rmdir()
         raise
 
 
 def finish(planned: Plan, directory: Path, result: FitResult, *, progress: bool | None = None) -> str:
-    """Evaluates a trained run on its test data; writes figures and summary.
+    """Evaluates a trained model on its test data and writes the summary.
 
     Returns:
-        The results, and what was written, in a few lines for a terminal.
+        The results in a few lines for a terminal.
     """
     config, facts = planned.config, planned.facts
-    run = Run(directory, config, facts, planned.model)
-    params, test = params_of(run), prepared(config, facts, planned.dataset, "test")
+    test = prepared(config, facts, planned.dataset, "test")
     results = measure(
-        run.model, params, keys(config)["evaluate"], test,
-        samples=config.evaluation.samples, scaling=planned.scaling, progress=progress,
+        planned.model, chosen(config, result), keys(config)["evaluate"], test,
+        samples=config.evaluation.samples, progress=progress,
     )  # fmt: skip
     summary = {
         "name": config.name,
@@ -158,17 +165,42 @@ def finish(planned: Plan, directory: Path, result: FitResult, *, progress: bool 
         "versions": {"vaejax": vaejax.__version__, "jax": jax.__version__},
     }
     write_summary(directory / "summary.json", summary)
-    labels = None if planned.dataset.labels is None else planned.dataset.labels["test"]
-    made = pictures.drawings(
-        run.model, params, facts, keys(config)["plot"], test, labels=labels, history=result.history
-    )
-    written = write_figures(directory / "figures", pictures.draw(made))
-    names = ", ".join(path.stem for path in written)
     epoch = f"epoch {result.best_epoch}, the best of" if config.evaluation.use == "best" else "the last of"
     return (
-        f"{in_words(results)}\nparameters of {epoch} {summary['epochs']} epochs ({_ended(result)}); settings, history.csv, "
-        f"checkpoints, summary.json and figures\n({names}) are in {directory}"
+        f"{in_words(results, levels=units(facts))}\nparameters of {epoch} {summary['epochs']} epochs ({_ended(result)})"
     )
+
+
+def draw(planned: Plan, directory: Path, result: FitResult) -> str:
+    """Draws a trained model's figures.
+
+    Returns:
+        Where everything is, in a few words.
+    """
+    config, facts = planned.config, planned.facts
+    test = prepared(config, facts, planned.dataset, "test")
+    labels = None if planned.dataset.labels is None else planned.dataset.labels["test"]
+    made = pictures.drawings(
+        planned.model, chosen(config, result), facts, keys(config)["plot"], test,
+        labels=labels, history=result.history, cmap=pictures.colours(config.name),
+        train=prepared(config, facts, planned.dataset, "train"),
+    )  # fmt: skip
+    written = write_figures(directory / "figures", pictures.draw_all(made))
+    return (
+        f"settings, history.csv, checkpoints, summary.json and figures ({', '.join(path.stem for path in written)})\n"
+        f"are in {directory}"
+    )
+
+
+def chosen(config: RunConfig, result: FitResult) -> Params:
+    """The parameters that a run reports: the best, or the last where the settings say so or nothing was validated."""
+    last = config.evaluation.use == "last" or result.best_params is None
+    return result.state.params if last else result.best_params
+
+
+def units(facts: build.Facts) -> int | None:
+    """What grey levels were divided by, where they were modelled as real numbers."""
+    return facts.levels if facts.likelihood == "normal" else None
 
 
 def _ended(result: FitResult) -> str:

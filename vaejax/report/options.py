@@ -41,7 +41,7 @@ class Train:
     runs: Annotated[Path, arg(metavar="DIR")] = Path("runs")
     """Directory in which the run's own directory is made."""
     progress: bool = True
-    """Show progress bars on a terminal."""
+    """Hide the progress bars, which appear on a terminal only."""
     data: settings.Data
     model: settings.Model
     objective: settings.Objective
@@ -65,7 +65,7 @@ class Evaluate:
     seed: int = 1
     """Of the random numbers."""
     progress: bool = True
-    """Show a progress bar on a terminal."""
+    """Hide the progress bar, which appears on a terminal only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Sample:
     seed: int = 0
     """Of the random numbers."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
-    """File to write, without its ending; RUN/samples if not given."""
+    """File to write; its endings are added; RUN/samples if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Fetch:
     directory: Annotated[Path | None, arg(metavar="DIR")] = None
     """Where to put it; without it VAEJAX_DATA, then ~/.cache/vaejax."""
     progress: bool = True
-    """Show a progress bar on a terminal."""
+    """Hide the progress bar, which appears on a terminal only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +136,10 @@ class Check:
     """Own files: the column (CSV) or array (npz) that holds labels."""
     array: str | None = None
     """Own npz files: the array to read, where there are several."""
+    delimiter: str | None = None
+    """Own tables: what separates the cells; found out if not given."""
+    missing: tuple[str, ...] = ()
+    """Own tables: more words that stand for a missing cell."""
     directory: Annotated[Path | None, arg(metavar="DIR")] = None
     """Where named datasets are; without it VAEJAX_DATA, then ~/.cache/vaejax."""
 

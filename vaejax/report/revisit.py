@@ -17,7 +17,7 @@ from vaejax.report.run import Run, open_run, params_of, read_history, write_figu
 from vaejax.types import Key, Params
 
 
-def open_with_data(directory: str | Path) -> tuple[Run, data.Dataset, data.Scaling | None]:
+def open_with_data(directory: str | Path) -> tuple[Run, data.Dataset]:
     """A run and the data that it was made with.
 
     Raises:
@@ -25,36 +25,37 @@ def open_with_data(directory: str | Path) -> tuple[Run, data.Dataset, data.Scali
         As `open_run` and `vaejax.data.load`.
     """
     run = open_run(directory)
-    dataset, scaling, facts = build.open_data(run.config)
+    dataset, facts = build.open_data(run.config)
     job.check_unchanged(facts, run)
-    return run, dataset, scaling
+    return run, dataset
 
 
 def evaluate_run(
     directory: Path, *, split: str, samples: int, use: str | None, seed: int, progress: bool | None
 ) -> str:
     """Evaluates a run again, adds a line to its ``evaluations.jsonl``, and returns the results in words."""
-    run, dataset, scaling = open_with_data(directory)
+    run, dataset = open_with_data(directory)
     batch = job.prepared(run.config, run.facts, dataset, split)
-    results = measure(
-        run.model, params_of(run, use), jax.random.key(seed), batch, samples=samples, scaling=scaling, progress=progress
-    )
+    results = measure(run.model, params_of(run, use), jax.random.key(seed), batch, samples=samples, progress=progress)
     line = {"split": split, "parameters": use or run.config.evaluation.use, "seed": seed, **as_dict(results)}
     with open(run.directory / "evaluations.jsonl", "a") as stream:
         stream.write(json.dumps(line) + "\n")
-    return in_words(results, split)
+    return in_words(results, split, levels=job.units(run.facts))
 
 
 def plot_run(directory: Path, *, out: Path | None, only: Any, use: str | None, seed: int, kind: str) -> list[Path]:
     """Draws a run's figures again, all or those named."""
-    run, dataset, _ = open_with_data(directory)
+    run, dataset = open_with_data(directory)
     test = job.prepared(run.config, run.facts, dataset, "test")
     labels = None if dataset.labels is None else dataset.labels["test"]
     made = pictures.drawings(
         run.model, params_of(run, use), run.facts, jax.random.key(seed), test,
-        labels=labels, history=read_history(run.directory),
+        labels=labels, history=read_history(run.directory), cmap=pictures.colours(run.config.name),
+        train=job.prepared(run.config, run.facts, dataset, "train"),
     )  # fmt: skip
-    return write_figures(out or run.directory / "figures", pictures.draw(made, only), kind)
+    return write_figures(
+        out or run.directory / "figures", pictures.draw_all(made) if only is None else pictures.draw(made, only), kind
+    )
 
 
 class Samples(NamedTuple):
@@ -83,7 +84,8 @@ def sample(run: Run, params: Params, key: Key, *, count: int, ancestral: bool, l
     z = ask.prior_draws(run.model, params, prior_key, count, context)
     likelihood = ask.decode(run.model, params, z, context=context)
     x = np.asarray(likelihood.sample(seed=likelihood_key)[0]) if ancestral else ask.centre(likelihood)[0]
-    return Samples(x, np.asarray(z), likelihood)
+    # Grey levels that were modelled as x / levels come back as grey levels.
+    return Samples(x * (job.units(run.facts) or 1), np.asarray(z), likelihood)
 
 
 def _context(run: Run, count: int, label: str | None) -> Any:
@@ -107,6 +109,7 @@ def sample_run(
     params, key = params_of(run, use), jax.random.key(seed)
     drawn = sample(run, params, key, count=count, ancestral=ancestral, label=label)
     stem = out or run.directory / "samples"
+    stem = stem.with_suffix("") if stem.suffix in (".npz", ".csv", ".png") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = [stem.with_name(f"{stem.name}.npz")]
     np.savez_compressed(written[0], x=drawn.x, z=drawn.z)
@@ -115,10 +118,11 @@ def sample_run(
         with open(written[-1], "w", newline="") as stream:
             rows = csv.writer(stream, lineterminator="\n")
             rows.writerow(run.facts.columns or [f"x{i}" for i in range(drawn.x.shape[1])])
-            rows.writerows(drawn.x.tolist())
+            whole = ancestral and run.facts.likelihood != "normal"
+            rows.writerows((drawn.x.astype(int) if whole else drawn.x).tolist())
     else:
         images = grid.as_images(drawn.x[:100], None)
-        limits = grid.scale(images, drawn.likelihood, "gray_r")
+        limits = grid.scale(images, drawn.likelihood, pictures.colours(run.config.name))
         title = "draws x ~ p(x|z), z ~ p(z)" if ancestral else "means of p(x|z), z ~ p(z)"
         figure = grid.rows_of_images(
             [grid.Row(images[i : i + 10]) for i in range(0, len(images), 10)], limits, title=title

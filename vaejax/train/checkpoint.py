@@ -1,6 +1,9 @@
 """Pytrees on disk: arrays through Orbax, never pickle, each directory whole or absent and sealed with checksums."""
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +60,7 @@ def write_checkpoint(target: Path, trees: dict[str, Any], notes: dict[str, Any])
 
     # Orbax would fail here from a thread of its own, at length.
     target.parent.mkdir(parents=True, exist_ok=True)
-    with new_directory(target) as aside:
+    with new_directory(target) as aside, _quiet():
         leaves = {name: _by_path(name, tree) for name, tree in trees.items()}
         with ocp.StandardCheckpointer() as checkpointer:
             for name, tree in leaves.items():
@@ -66,6 +69,17 @@ def write_checkpoint(target: Path, trees: dict[str, Any], notes: dict[str, Any])
                 checkpointer.wait_until_finished()
         shapes = {name: {p: [list(v.shape), v.dtype.name] for p, v in tree.items()} for name, tree in leaves.items()}
         seal(aside, {**notes, "trees": shapes})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the traces that Orbax's threads log on a full disk, beside the error that it raises."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 _NOTHING = {"empty": np.zeros(1)}
@@ -116,11 +130,9 @@ def _restore(source: Path, wanted: dict[str, Array]) -> dict[str, Array]:
     target = {p: jax.ShapeDtypeStruct(v.shape, v.dtype) for p, v in wanted.items() if v.size}
     if not target:
         return wanted
+    # Every file has been compared with its checksum: what goes wrong now (memory, open files) is not the checkpoint's doing.
     with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            return {**wanted, **checkpointer.restore(source, target)}
-        except Exception as error:
-            raise CheckpointError(f"{source} cannot be read ({type(error).__name__}: {error})") from error
+        return {**wanted, **checkpointer.restore(source, target)}
 
 
 def _by_path(name: str, tree: Any) -> dict[str, Array]:

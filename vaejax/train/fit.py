@@ -98,12 +98,13 @@ def fit(
             many; the history then averages over the finite values.
         state: a state to continue from, in place of a fresh one; it is not consumed.
         patience: end after this many epochs without a better validation ELBO; None never does.
-        min_improvement: what counts as better, nats more than the best before.
+        min_improvement: how many nats more count as better for ``patience``.
         callbacks: functions ``(step, state, metrics)`` called after every epoch with the number of updates, the state (theirs to keep)
             and the epoch's row of the history; one that returns True ends training. `vaejax.train.every` thins them.
         run_directory: where history and checkpoints are kept (files: `vaejax.train.runs`).
         resume: go on with the run in ``run_directory``, or begin it where there is none yet. The data, the key and the batch size
-            must be the same; ``num_epochs`` may grow.
+            must be the same; ``num_epochs`` may grow. What only the optimiser or the objective knows (a learning rate, β) cannot be
+            compared: put it into ``config``.
         save_every: seconds between checkpoints; 0 writes one after every epoch.
         config: settings of your own (anything JSON) from which the model can be built again; kept in the run's ``fit.json`` under
             ``run.config``, and compared when the run is resumed.
@@ -126,16 +127,21 @@ def fit(
     _check_ending(patience, min_improvement, callbacks, validation)
     _check_files(run_directory, resume, save_every, state)
     init_key, look_key, validation_key = jax.random.split(key, 3)
+    given = state is not None
     device_data, state = _begin((init_key, look_key), model, data, estimator, optimizer, batch_size, preprocess, state)
     held_out = _held_out(model, validation, validation_samples, validation_key, preprocess)
     with _kept(key, device_data, held_out, batch_size, nonfinite, config, state, run_directory, resume) as start:
+        directory = _absolute(run_directory)
+        if given and directory is not None:
+            # A state of the caller's cannot be made again from the key.
+            runs.save(directory, start)
         if nonfinite == "skip":
             estimator, optimizer, guarded = finite.with_skipping(estimator, optimizer, start.state)
             start = start._replace(state=guarded)
         epoch = make_epoch(estimator, optimizer, batch_size=batch_size, preprocess=preprocess, sharding=sharding)
         ending = Ending(num_epochs, patience, min_improvement, tuple(callbacks))
         parts = (model, estimator, optimizer, device_data, held_out, batch_size, preprocess, epoch, nonfinite)
-        loop = Loop(*parts, ending, _absolute(run_directory), save_every)
+        loop = Loop(*parts, ending, directory, save_every)
         reached, stopped = run(loop, start, progress)
     return _result(reached._replace(state=callers_state(loop, reached.state)), stopped, num_epochs)
 

@@ -74,7 +74,7 @@ def run(loop: Loop, progress: Progress, show: bool | None) -> tuple[Progress, st
                 # Written before the callbacks run: they may take long, or fail.
                 _record(loop, progress)
                 if time.monotonic() - saved_at >= loop.save_every:
-                    _save(loop, progress)
+                    _save(loop, progress, request)
                     saved_at = time.monotonic()
                 asked = _call(loop, progress)
         except KeyboardInterrupt:
@@ -82,7 +82,7 @@ def run(loop: Loop, progress: Progress, show: bool | None) -> tuple[Progress, st
         finally:
             # However it ends, by an error of a callback too.
             if progress.epoch > first:
-                _save(loop, progress)
+                _save(loop, progress, request)
     return progress, reason
 
 
@@ -92,7 +92,7 @@ def _reason(ending: Ending, progress: Progress, signal_name: str, asked: bool) -
         return signal_name or "callback"
     if progress.epoch >= ending.num_epochs:
         return "num_epochs"
-    waited = progress.epoch - progress.best_epoch
+    waited = progress.epoch - progress.improved_epoch
     return "patience" if ending.patience is not None and waited >= ending.patience else ""
 
 
@@ -110,16 +110,23 @@ def _advance(loop: Loop, progress: Progress, validate: Callable) -> Progress:
     state, metrics = loop.epoch(jax.tree.map(jnp.copy, progress.state), loop.data)
     row = {"epoch": number, **_means(loop, jax.device_get(metrics), progress, state)}
     row |= {"seconds": time.perf_counter() - start, **validate(state, number)}
-    best_params, best_epoch = progress.best_params, progress.best_epoch
-    if "validation_elbo" in row:
-        before = (
-            progress.rows[best_epoch - 1]["validation_elbo"] + loop.ending.min_improvement if best_epoch else -np.inf
-        )
-        if row["validation_elbo"] > before:
-            best_params, best_epoch = state.params, number
     del progress.rows[number - 1 :]
     progress.rows.append(row)
-    return Progress(state, number, progress.rows, best_params, best_epoch)
+    after = progress._replace(state=state, epoch=number)
+    if row.get("validation_elbo", -np.inf) > _validated(progress, progress.best_epoch):
+        after = after._replace(best_params=state.params, best_epoch=number)
+    if (
+        row.get("validation_elbo", -np.inf)
+        > _validated(progress, progress.improved_epoch) + loop.ending.min_improvement
+    ):
+        after = after._replace(improved_epoch=number)
+    return after
+
+
+def _validated(progress: Progress, epoch: int) -> float:
+    """The validation ELBO of an epoch, minus infinity where there is none."""
+    value = progress.rows[epoch - 1]["validation_elbo"] if epoch else -np.inf
+    return float(value) if np.isfinite(value) else -np.inf
 
 
 def _means(loop: Loop, metrics: dict[str, np.ndarray], progress: Progress, after: TrainState) -> dict[str, float]:
@@ -174,10 +181,12 @@ def _record(loop: Loop, progress: Progress) -> None:
             warnings.warn(f"epoch {progress.epoch} could not be added to the history files ({error})", stacklevel=4)
 
 
-def _save(loop: Loop, progress: Progress) -> None:
+def _save(loop: Loop, progress: Progress, request: signals.Request) -> None:
     """A disk that fills up must not end a training that is still in memory: the next checkpoint tries again."""
     if loop.directory:
         try:
-            runs.save(loop.directory, progress._replace(state=callers_state(loop, progress.state)))
+            with request.held():
+                runs.save(loop.directory, progress._replace(state=callers_state(loop, progress.state)))
         except Exception as error:  # Orbax has kinds of its own
-            warnings.warn(f"no checkpoint of epoch {progress.epoch} could be written ({error})", stacklevel=4)
+            reason = " ".join(str(error).split())[:300]
+            warnings.warn(f"no checkpoint of epoch {progress.epoch} could be written ({reason})", stacklevel=4)

@@ -41,6 +41,7 @@ class Progress(NamedTuple):
         rows: the history, one row an epoch; only the first ``epoch`` count.
         best_params: with the best validation ELBO, or None.
         best_epoch: when that was, 0 for never.
+        improved_epoch: when the validation ELBO last rose by more than ``min_improvement``, from which patience counts.
     """
 
     state: TrainState
@@ -48,6 +49,7 @@ class Progress(NamedTuple):
     rows: list[Row]
     best_params: Params | None = None
     best_epoch: int = 0
+    improved_epoch: int = 0
 
 
 def columns(rows: list[Row]) -> dict[str, np.ndarray]:
@@ -90,10 +92,15 @@ def opened(directory: Path, known: dict[str, Any], state: TrainState, *, resume:
         CheckpointError: none of its checkpoints can be read.
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
+    there = sum(path.stat().st_size for path in directory.glob("checkpoints/**/*") if path.is_file())
     # Those kept, the one being written, the best ones, and something for history and figures.
-    storage.make_writable(directory, (2 * _KEPT + 1) * size + 2**20)
+    storage.make_writable(directory, max((2 * _KEPT + 1) * size - there, size) + 2**20)
     with storage.locked(directory):
         record = directory / "fit.json"
+        if not record.exists() and any((directory / "checkpoints").glob("*")):
+            raise CheckpointError(
+                f"{directory} holds checkpoints and no fit.json, without which a run cannot be told; choose another directory"
+            )
         if record.exists():
             if not resume:
                 raise FileExistsError(
@@ -132,45 +139,47 @@ def _compare(record: Path, known: dict[str, Any]) -> None:
 def _restore(directory: Path, like: TrainState) -> Progress:
     """The latest whole checkpoint of a run; the beginning where there is none yet.
 
-    A damaged checkpoint is named in a warning, and the one before it used.
+    Damaged checkpoints are named in a warning and set aside once one before them has been read.
 
     Raises:
         CheckpointError: where all are damaged.
         ValueError: checkpoints of another model or optimiser.
     """
-    found = sorted((directory / "checkpoints").glob("epoch-*"), reverse=True)
+    folder, damaged = directory / "checkpoints", []
+    found = sorted(folder.glob("epoch-*"), reverse=True)
     for path in found:
         try:
             trees, notes = read_checkpoint(path, {"params": like.params, "training": _rest(like)}, same_types=True)
         except CheckpointError as error:
-            _set_aside(path, error, "going back to the checkpoint before it")
+            damaged.append((path, error))
             continue
+        for bad, why in damaged:
+            _set_aside(bad, why, f"going back to epoch {notes['epoch']}")
+        # Of epochs that are about to be trained again.
+        for later in (p for p in folder.glob("best-*") if p.name > _best(directory, notes["epoch"]).name):
+            shutil.rmtree(later)
         history = {name: [np.nan if v is None else v for v in values] for name, values in notes["history"].items()}
         rows = [dict(zip(history, values)) for values in zip(*history.values())]
-        opt_state, estimator_state, key, step = trees["training"]
-        state = TrainState(trees["params"], opt_state, estimator_state, key, step)
-        # Of epochs that are about to be trained again.
-        for later in (
-            p for p in (directory / "checkpoints").glob("best-*") if p.name > _best(directory, notes["epoch"]).name
-        ):
-            shutil.rmtree(later)
-        best = _restore_best(directory, notes["best_epoch"], like)
         _write_history(directory, rows)
-        return Progress(state, notes["epoch"], rows, best, notes["best_epoch"] if best is not None else 0)
-    if found:
-        raise CheckpointError(f"none of the {len(found)} checkpoints in {directory} can be read; start a new run")
+        state = TrainState(trees["params"], *trees["training"])
+        best, best_epoch = _restore_best(directory, notes["best_epoch"], like)
+        return Progress(state, notes["epoch"], rows, best, best_epoch, notes["improved_epoch"])
+    if damaged:
+        reasons = "; ".join(str(error) for _, error in damaged)
+        raise CheckpointError(f"no checkpoint of {directory} can be read ({reasons}); start a new run elsewhere")
     _write_history(directory, [])
     return Progress(like, 0, [])
 
 
-def _restore_best(directory: Path, epoch: int, like: TrainState) -> Params | None:
-    if not epoch:
-        return None
-    try:
-        return read_checkpoint(_best(directory, epoch), {"params": like.params}, same_types=True)[0]["params"]
-    except CheckpointError as error:
-        _set_aside(_best(directory, epoch), error, "the best parameters are looked for afresh from here on")
-        return None
+def _restore_best(directory: Path, epoch: int, like: TrainState) -> tuple[Params | None, int]:
+    """The best parameters and their epoch; where they are damaged, those that were best before them."""
+    for path in sorted((directory / "checkpoints").glob("best-*"), reverse=True) if epoch else ():
+        try:
+            trees, notes = read_checkpoint(path, {"params": like.params}, same_types=True)
+            return trees["params"], notes["epoch"]
+        except CheckpointError as error:
+            _set_aside(path, error, "going back to the best parameters before it, if any")
+    return None, 0
 
 
 def _set_aside(path: Path, error: CheckpointError, consequence: str) -> None:
@@ -179,7 +188,7 @@ def _set_aside(path: Path, error: CheckpointError, consequence: str) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if path.exists():
         path.rename(aside)
-    warnings.warn(f"{error}; it is now {aside.name}; {consequence}", stacklevel=5)
+    warnings.warn(f"{error}; it is now {aside.name}; {consequence}", stacklevel=6)
 
 
 def save(directory: Path, progress: Progress) -> None:
@@ -189,7 +198,12 @@ def save(directory: Path, progress: Progress) -> None:
         OSError: a full disk and the like.
     """
     history = {name: [_plain(v) for v in values] for name, values in columns(progress.rows[: progress.epoch]).items()}
-    notes = {"epoch": progress.epoch, "best_epoch": progress.best_epoch, "history": history}
+    notes = {
+        "epoch": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "improved_epoch": progress.improved_epoch,
+        "history": history,
+    }
     best, last = _best(directory, progress.best_epoch), directory / "checkpoints" / f"epoch-{progress.epoch:06d}"
     if progress.best_epoch and not best.exists():
         write_checkpoint(best, {"params": progress.best_params}, {"epoch": progress.best_epoch})

@@ -10,10 +10,20 @@ from typing import Any
 
 
 class Request:
-    """Whether a signal has asked for the end, and which."""
+    """Whether a signal has asked for the end, and which; and whether now is a bad time to end at once."""
 
     def __init__(self) -> None:
         self.name = ""
+        self.busy = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No `KeyboardInterrupt` inside: a checkpoint is being written, which takes a moment."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
 
 
 @contextlib.contextmanager
@@ -30,11 +40,13 @@ def deferred(*signals: signal.Signals) -> Iterator[Request]:
     before: dict[signal.Signals, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.name and number == signal.SIGINT:
+        if request.name and number == signal.SIGINT and not request.busy:
             raise KeyboardInterrupt
-        request.name = signal.Signals(number).name
-        # Not print: a handler that runs inside another write to the same stream must not enter it again.
-        os.write(2, f"\n{request.name}: stopping after this epoch; Ctrl-C (again) stops at once\n".encode())
+        request.name = request.name or signal.Signals(number).name
+        words = f"\n{request.name}: stopping after this epoch; Ctrl-C (again) stops at once\n"
+        # Not print: a handler that runs inside another write to the same stream must not enter it again. Nor may a closed one matter.
+        with contextlib.suppress(OSError):
+            os.write(2, words.encode())
 
     try:
         for which in signals:
