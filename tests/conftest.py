@@ -1,7 +1,16 @@
 """Shared fixtures: a small model, a linear-Gaussian one with everything exact, real data where they are."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# Workers and the programs that tests start compile much the same: they share what they compile, for this session only.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vaejax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    os.environ["VAEJAX_TESTS_CACHE_OWNER"] = str(os.getpid())
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +18,11 @@ import numpy as np
 import pytest
 
 import vaejax.dists  # noqa: F401  (first: it imports distrax with its one import-time warning silenced)
+
+
+def pytest_unconfigure():
+    if os.environ.get("VAEJAX_TESTS_CACHE_OWNER") == str(os.getpid()):
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture
