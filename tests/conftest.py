@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import vaejax.dists  # noqa: F401  (first: it imports distrax with its one import-time warning silenced)
+import vaejax.dists  # first: it imports distrax with its one import-time warning silenced
 
 
 def pytest_unconfigure():
@@ -48,3 +48,15 @@ def data_dir():
 @pytest.fixture
 def binary_batch():
     return jnp.asarray(np.random.default_rng(0).integers(0, 2, (12, 6)), jnp.float32)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """A nonlinear VAE with its parameters, binary data with something missing, and weights."""
+    model = vaejax.models.vae(x_shape=6, latent_size=3, hidden_sizes=(7,))
+    rng = np.random.default_rng(1)
+    data = jnp.asarray(rng.integers(0, 2, (5, 6)), jnp.float32)
+    batch = vaejax.Batch(
+        data, mask=jnp.asarray(rng.random((5, 6)) < 0.9), weight=jnp.asarray(rng.random(5), jnp.float32)
+    )
+    return model, model.init(jax.random.key(3), data), batch

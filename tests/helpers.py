@@ -24,6 +24,28 @@ def assert_mean(draws, exact, *, cap, errors=5.0, rounding=1e-6):
     assert (gap <= allowed).all(), f"off by {np.max(gap / (standard_error + 1e-300)):.2f} standard errors"
 
 
+def assert_gradient(measured, exact, *, cap=0.05, errors=5.0):
+    """Each entry of a measured mean gradient within standard errors of the exact one, each part's standard error below its cap.
+
+    ``measured`` is what `vaejax.estimators.variance` returns; the cap is a share of the norm of the part's gradient.
+    """
+    for part, norm in measured.norm.items():
+        assert measured.standard_error[part] <= cap * norm + 1e-9, (part, float(measured.standard_error[part] / norm))
+    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(exact))
+    means, variances = (jax.tree.leaves(tree) for tree in (measured.mean, measured.variance))
+    for (path, value), mean, variance in zip(jax.tree_util.tree_leaves_with_path(exact), means, variances):
+        allowed = errors * np.sqrt(np.asarray(variance) / measured.num_draws) + 1e-6 * max(largest, 1.0)
+        gap = np.abs(np.asarray(mean) - np.asarray(value))
+        assert (gap <= allowed).all(), (
+            f"{jax.tree_util.keystr(path)}: off by {np.max(gap / allowed) * errors:.1f} standard errors"
+        )
+
+
+def gradient(estimator, params, key, batch):
+    """The estimate of a fresh state."""
+    return estimator.estimate(params, estimator.init(params, key, batch), key, batch)[0]
+
+
 class LinearGaussian(NamedTuple):
     """x = W z + b + σ ε with z ~ N(0, I): posterior, evidence and ELBO in closed form."""
 

@@ -6,9 +6,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import vaejax
-from benchmarks import handwritten, train_step
+from benchmarks import gradient_variance, handwritten, iwae_table, many_draws, train_step
 from tests.helpers import assert_mean
 
 SIZES = handwritten.Sizes(12, 8, 3)
@@ -46,3 +47,48 @@ def test_the_program_runs(tmp_path, monkeypatch, capsys):
         "loop",
         "epoch to matrix products",
     }
+
+
+def _run(program, monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", [program.__name__, *arguments])
+    program.main()
+    return capsys.readouterr().out
+
+
+def test_the_iwae_table_is_resumed_and_read_again(data_dir, tmp_path, monkeypatch, capsys):
+    small = (
+        "--examples",
+        "100",
+        "--epochs",
+        "1",
+        "--samples",
+        "10",
+        "--out",
+        str(tmp_path),
+        "--rows",
+        "VAE-1",
+        "DReG-2",
+    )
+    first = _run(iwae_table, monkeypatch, capsys, *small)
+    assert "NLL DReG-2 − VAE-1" in first
+    files = sorted(tmp_path.rglob("*.npz"))
+    assert [f.name for f in files] == ["DReG-2-10samples.npz", "VAE-1-10samples.npz"]
+    written = [f.stat().st_mtime_ns for f in files]
+    assert _run(iwae_table, monkeypatch, capsys, *small) == first
+    assert [f.stat().st_mtime_ns for f in files] == written
+    assert iwae_table.schedule(3000)(0) == 1e-3
+    # 3 + 1 epochs are over: the second change of the paper's schedule.
+    assert float(iwae_table.schedule(3000)(12_000)) == pytest.approx(10 ** (-3 - 2 / 7))
+
+
+def test_the_tables_of_variance_are_printed(monkeypatch, capsys):
+    monkeypatch.setattr(gradient_variance, "COUNTS", [1, 4])
+    printed = _run(gradient_variance, monkeypatch, capsys, "--draws", "8")
+    assert printed.count("exponent ") == 4
+    assert "nan" not in printed
+
+
+def test_many_draws_are_measured_case_by_case(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["many_draws", "--samples", "20", "--chunk", "10", "--repeats", "1"])
+    many_draws.main()
+    assert capfd.readouterr().out.count("s a gradient") == 4

@@ -26,6 +26,13 @@ CASES = {
     "batches too large": ([*DIGITS, "--batch-size", "5000"], 1, "batch_size=5000 is larger than the data, 1260 examples"),
     "negative beta": ([*DIGITS, "--beta", "-1"], 1, "beta must be finite, at least 0, got -1"),
     "beta not a number": ([*DIGITS, "--beta", "nan"], 1, "beta must be finite, at least 0, got nan"),
+    "beta for another objective": ([*DIGITS, "--objective", "iwae", "--beta", "2"], 1, "for --objective elbo, and this is iwae"),
+    "an estimator that does not serve": (
+        [*DIGITS, "--objective", "iwae", "--estimator", "sticking_the_landing"],
+        1,
+        "use doubly_reparameterized",
+    ),
+    "antithetic noise without pairs": ([*DIGITS, "--noise", "antithetic"], 1, "even, got 1"),
     "negative free bits": ([*DIGITS, "--free-bits", "-1"], 1, "free_bits must be finite, at least 0"),
     "no latents": ([*DIGITS, "--latent-size", "0"], 1, "latent_size must be at least 1, got 0"),
     "no width": ([*DIGITS, "--hidden-sizes", "0"], 1, "must be at least 1"),

@@ -61,6 +61,15 @@ def real(
     return value
 
 
+def extended_real(value: Any, name: str) -> Any:
+    """Returns ``value`` if it is a number (or traced scalar), plus and minus infinity included."""
+    if not is_concrete(value) or np.ndim(value) != 0 or isinstance(value, str):
+        return real(value, name)
+    if np.isnan(value):
+        raise ValueError(f"{name} must be a number, -inf and inf included, got nan")
+    return float(value) if np.isinf(value) else value
+
+
 def function(value: Any, name: str) -> None:
     """Raises unless ``value`` can be called."""
     if not callable(value):

@@ -1,7 +1,9 @@
-"""Stable arithmetic on log-weights: the mean and spread of their exponentials, one chunk of samples at a time."""
+"""Stable arithmetic on log-weights: means of their exponentials and powers, and moments one chunk of samples at a time."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from vaejax.types import Array
@@ -80,3 +82,71 @@ def effective_sample_size(moments: WeightMoments) -> Array:
     """Kish's effective sample size (Σ w)² / Σ w², between 1 and K."""
     total = moments.num_samples * moments.mean**2
     return moments.num_samples * total / (moments.sum_squares + total)
+
+
+def log_mean_exp(log_weights: Array, axis: int = 0) -> Array:
+    """log (1/K) Σ_k w_k over one axis.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> float(log_mean_exp(jnp.array([-1000.0, -1000.0])))
+        -1000.0
+    """
+    return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
+
+
+def leave_one_out_log_mean_exp(log_weights: Array, axis: int = 0) -> Array:
+    """log (1/(K−1)) Σ_{j≠k} w_j for each k: the shape of ``log_weights``, K > 1 along ``axis``.
+
+    Subtracting w_k from the sum is safe for every weight but the largest, whose others are summed afresh.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> [round(float(v), 2) for v in leave_one_out_log_mean_exp(jnp.array([0.0, -1000.0, -1000.0]))]
+        [-1000.0, -0.69, -0.69]
+    """
+    count = log_weights.shape[axis]
+    if count < 2:
+        raise ValueError(f"leaving one weight out needs at least 2, got {count}")
+    position = jnp.argmax(log_weights, axis=axis, keepdims=True)
+    is_top = jnp.expand_dims(jnp.arange(count), [i for i in range(log_weights.ndim) if i != axis % log_weights.ndim])
+    is_top = is_top == position
+    largest = jax.lax.stop_gradient(jnp.max(log_weights, axis=axis, keepdims=True))
+    weights = _shift(log_weights, largest)
+    rest = jnp.where(is_top, 1.0, jnp.sum(weights, axis=axis, keepdims=True) - weights)
+    others = jax.nn.logsumexp(jnp.where(is_top, -jnp.inf, log_weights), axis=axis, keepdims=True)
+    return jnp.where(is_top, others, largest + jnp.log(rest)) - math.log(count - 1)
+
+
+def log_power_mean(log_weights: Array, power: Any) -> Array:
+    """(1/s) log (1/K) Σ_k w_k^s over the leading axis: the mean of log w at s = 0, its maximum at ∞, its minimum at −∞.
+
+    Accurate for every s, however near 0, and smooth through it; ``power`` may be traced.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> log_weights = jnp.array([0.0, 2.0])
+        >>> [round(float(log_power_mean(log_weights, s)), 4) for s in (-jnp.inf, 0.0, 1e-6, 1.0, jnp.inf)]
+        [0.0, 1.0, 1.0, 1.4338, 2.0]
+    """
+    largest, smallest = jnp.max(log_weights, axis=0), jnp.min(log_weights, axis=0)
+    if isinstance(power, int | float) and abs(power) > float(jnp.finfo(log_weights.dtype).max):
+        return largest if power > 0 else smallest
+    power = jnp.asarray(power, log_weights.dtype)
+    safe = jnp.where((power == 0) | jnp.isinf(power), 1.0, power)
+    # Measured from the end that dominates every exponent is at most 0, and the two forms of the logarithm meet without cancellation.
+    extreme = jax.lax.stop_gradient(jnp.where(safe > 0, largest, smallest))
+    exponent = safe * (log_weights - jnp.where(jnp.isfinite(extreme), extreme, 0.0))
+    mean = jnp.mean(jnp.exp(exponent), axis=0)
+    near = mean > 0.5
+    log_mean = jnp.where(near, jnp.log1p(jnp.mean(jnp.expm1(exponent), axis=0)), jnp.log(jnp.where(near, 1.0, mean)))
+    finite = jnp.where(power == 0, jnp.mean(log_weights, axis=0), extreme + log_mean / safe)
+    return jnp.where(jnp.isinf(power), jnp.where(power > 0, largest, smallest), finite)
+
+
+def tempered_mean(log_weights: Array, beta: Array) -> Array:
+    """Σ_k w̃_k log w_k with w̃_k ∝ w_k^β, over the leading axis; ``beta`` broadcasts against the remaining ones."""
+    centre = jax.lax.stop_gradient(jnp.max(log_weights, axis=0))
+    # At β = 0 a weight of zero still has its share, and the mean is −∞.
+    share = jax.nn.softmax(jnp.where(beta == 0, 0.0, beta * log_weights), axis=0)
+    return centre + jnp.sum(jnp.where(share > 0, share * (log_weights - centre), 0.0), axis=0)

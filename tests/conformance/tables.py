@@ -21,7 +21,7 @@ from vaejax.dists import (
     diagonal_normal,
     likelihoods,
 )
-from vaejax.objectives import elbo
+from vaejax.objectives import ciwae, cubo, elbo, iwae, jackknife, miwae, renyi, tvo
 
 # name -> (parameters -> distribution, parameters as arrays [4, 3], differentiable draws)
 _LOC, _POSITIVE = np.linspace(-1.0, 1.0, 12).reshape(4, 3), np.linspace(0.5, 1.5, 12).reshape(4, 3)
@@ -60,6 +60,33 @@ OBJECTIVES = {
     "elbo, annealed": functools.partial(elbo, beta=optax.linear_schedule(0.0, 1.0, 10)),
     "elbo, free bits": functools.partial(elbo, free_bits=0.1),
     "elbo, free bits per example": functools.partial(elbo, free_bits=0.1, free_bits_average="per_example"),
+    "elbo, capacity": functools.partial(elbo, capacity=optax.linear_schedule(0.0, 1.0, 10), beta=10.0),
+    "iwae": iwae,
+    "renyi": functools.partial(renyi, alpha=0.5),
+    "renyi, annealed": functools.partial(renyi, alpha=optax.linear_schedule(1.0, 0.0, 10)),
+    "renyi, largest": functools.partial(renyi, alpha=-jnp.inf),
+    "cubo": cubo,
+    "miwae": functools.partial(miwae, groups=2),
+    "ciwae": functools.partial(ciwae, beta=0.5),
+    "jackknife": jackknife,
+    "jackknife, second order": functools.partial(jackknife, order=2),
+    "tvo": tvo,
+    "tvo, right": functools.partial(tvo, side="right"),
+    "tvo, adaptive": functools.partial(tvo, partition="adaptive"),
+    "a function of one's own": lambda terms: terms.log_likelihood.mean(0),
+}
+
+# estimator -> the objectives that it refuses, all others being allowed.
+_FREE_BITS = {"elbo, free bits", "elbo, free bits per example"}
+_ONLY_PATHWISE = {*_FREE_BITS, "elbo, closed form"}
+_NO_MEAN = {name for name in OBJECTIVES if not name.startswith("elbo")} | {"elbo, capacity"}
+REFUSED: dict[str, set[str]] = {
+    "pathwise": set(),
+    "piwae": set(),
+    "sticking_the_landing": _NO_MEAN | _ONLY_PATHWISE,
+    "taylor_control_variate": _NO_MEAN | _FREE_BITS,
+    "doubly_reparameterized": _ONLY_PATHWISE
+    | {"elbo, beta", "elbo, annealed", "elbo, capacity", "renyi, largest", "tvo, adaptive", "a function of one's own"},
 }
 
 ESTIMATORS = {row.name: row.constructor for row in vaejax.estimators.catalogue()}

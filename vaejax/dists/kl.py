@@ -13,6 +13,7 @@ from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
 from vaejax.dists.gaussian import MultivariateNormal, log_diagonal, solve_tril
 from vaejax.dists.reparameterization import is_reparameterized
+from vaejax.dists.split import SplitPosterior
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
 from vaejax.types import Array, Key
 
@@ -105,6 +106,8 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
 
     The parts are None where the event is not a product of independent entries.
     """
+    if isinstance(q, SplitPosterior):
+        return closed_form(q.drawn, p)
     if isinstance(q, distrax.Independent) and isinstance(p, distrax.Independent):
         if q.event_shape != p.event_shape:
             raise ValueError(

@@ -14,7 +14,7 @@ from jax.scipy.special import ndtri
 
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
-from vaejax.dists.gaussian import MultivariateNormal
+from vaejax.dists.gaussian import MultivariateNormal, solve_tril
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
 from vaejax.types import Array
 
@@ -90,6 +90,27 @@ def is_reparameterized(distribution: Any) -> bool | None:
     return True if "FULLY_REPARAMETERIZED" in record else False if "NOT_REPARAMETERIZED" in record else None
 
 
+def has_fixed_support(distribution: Any) -> bool:
+    """Whether the support stays where it is when the parameters move, so that the score E ∂log q = 0.
+
+    A distribution of one's own answers through an attribute ``fixed_support``; else it is taken to be fixed.
+
+    Examples:
+        >>> from vaejax.dists.backend import distrax
+        >>> has_fixed_support(distrax.Normal(0.0, 1.0)), has_fixed_support(distrax.Uniform(0.0, 1.0))
+        (True, False)
+    """
+    own = getattr(distribution, "fixed_support", None)
+    if isinstance(own, bool):
+        return own
+    if isinstance(distribution, distrax.Joint):
+        parts = jax.tree.leaves(distribution.distributions, is_leaf=lambda d: isinstance(d, distrax.Distribution))
+        return all(has_fixed_support(part) for part in parts)
+    if isinstance(distribution, distrax.Independent | distrax.Transformed):
+        return has_fixed_support(distribution.distribution)
+    return not isinstance(distribution, distrax.Uniform)
+
+
 def from_noise(distribution: Any, u: Array) -> Array:
     """The draw that uniform noise ``u`` in (0, 1) stands for: z = F⁻¹(u), entry by entry.
 
@@ -118,4 +139,38 @@ def from_noise(distribution: Any, u: Array) -> Array:
     known = ", ".join(family.__name__ for family in _FROM_NOISE)
     raise TypeError(
         f"{type(distribution).__name__} has no map from uniform noise (known: {known}); give it a from_noise(u) method"
+    )
+
+
+def reparameterized_at(distribution: Any, z: Array) -> Array:
+    """z itself, as the differentiable function T(ε; parameters) of the distribution's parameters with ε = T⁻¹(z) held fixed.
+
+    Args:
+        distribution: location–scale (Normal, Laplace, Logistic, Gumbel, Cauchy), `MultivariateNormal`, or ``Independent`` of one.
+        z: ``[..., *batch, *event]``; gradients do not flow back into it.
+
+    Raises:
+        TypeError: for another family, naming it.
+
+    Source:
+        Bauer & Mnih 2021, section 3.
+
+    Examples:
+        >>> import jax
+        >>> from vaejax.dists.backend import distrax
+        >>> float(jax.grad(lambda scale: reparameterized_at(distrax.Normal(1.0, scale), jnp.array(7.0)))(2.0))
+        3.0
+    """
+    if isinstance(distribution, distrax.Independent):
+        return reparameterized_at(distribution.distribution, z)
+    if isinstance(distribution, MultivariateNormal):
+        white = solve_tril(distribution.scale_tril, z - distribution.loc)
+        return distribution.from_standard(jax.lax.stop_gradient(white))
+    if isinstance(distribution, (distrax.Normal, distrax.Laplace, distrax.Logistic, distrax.Gumbel, Cauchy)):
+        return distribution.loc + distribution.scale * jax.lax.stop_gradient(
+            (z - distribution.loc) / distribution.scale
+        )
+    raise TypeError(
+        f"{type(distribution).__name__} cannot be reparameterised at a given value; use a location–scale family such as "
+        "vaejax.dists.diagonal_normal"
     )

@@ -1,12 +1,15 @@
 """What every estimator shares: the loss that averages over the batch, and a look at the posterior before training."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from vaejax import checks
+from vaejax.dists import has_fixed_support, is_reparameterized
+from vaejax.dists.noise import KINDS as NOISE_KINDS
+from vaejax.estimators.roles import by_roles, together
 from vaejax.objectives import Objective, divergence
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params, as_batch, call, observed
 
@@ -51,23 +54,77 @@ def check_model(model: Any) -> None:
         )
 
 
-def peek_posterior(model: Model, params: Params, key: Key, batch: Any) -> tuple[Any, Any]:
+def peek_posterior(model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1) -> tuple[Any, Any]:
     """The posterior object and its draws on abstract values: types and shapes can be read, numbers cannot."""
     seen = []
 
     def build(params: Params, batch: Batch) -> Any:
         posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
         seen.append(posterior)
-        return posterior.sample_and_log_prob(seed=key, sample_shape=(1,))[0]
+        return posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))[0]
 
     latents = jax.eval_shape(build, params, as_batch(batch))
     return seen[0], latents
 
 
-def check_init(model: Model, params: Params, key: Key, batch: Any) -> tuple[Any, Any]:
-    """The checks that begin every estimator's ``init``; returns the posterior and its draws, abstractly."""
+def check_reparameterized(model: Model, params: Params, key: Key, batch: Any, noise: str = "independent") -> Any:
+    """The checks that begin the ``init`` of a pathwise estimator; returns the posterior, abstractly.
+
+    Raises:
+        TypeError: for a raw key, and for a posterior whose draws are not differentiable or have no map from the noise wanted.
+    """
     checks.key(key)
-    return peek_posterior(model, params, key, batch)
+    posterior, latents = peek_posterior(model, params, key, batch)
+    discrete = not all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(latents))
+    if discrete or is_reparameterized(posterior) is False:
+        raise TypeError(
+            f"posterior is {type(posterior).__name__}, whose draws are not differentiable in its parameters, so pathwise gradients "
+            "would be silently wrong; use a reparameterised posterior (vaejax.dists.diagonal_normal), or an estimator for discrete "
+            "latents from vaejax.estimators.catalogue()"
+        )
+    if noise != "independent":
+        peek_posterior(by_roles(model, noise=noise), together(params), key, batch, num_samples=2)
+    return posterior
+
+
+def check_support(estimator: str, posterior: Any) -> None:
+    """Raises for a posterior whose support moves with its params: the mean of its score is not zero, so it cannot be left out."""
+    if not has_fixed_support(posterior):
+        raise TypeError(
+            f"{estimator} leaves out the score, whose mean is not zero for {type(posterior).__name__}: its support depends on its "
+            "parameters; use pathwise"
+        )
+
+
+def check_noise(noise: str, num_samples: int, chunk_size: int | None) -> None:
+    """Raises for an unknown noise, a chunk size below 1, and antithetic draws that do not come in pairs."""
+    checks.one_of(noise, "noise", NOISE_KINDS)
+    if chunk_size is not None:
+        checks.positive_int(chunk_size, "chunk_size")
+    if noise == "antithetic" and (num_samples % 2 or (chunk_size or 2) % 2):
+        raise ValueError(
+            f"antithetic draws come in pairs, so num_samples and chunk_size must be even, got {num_samples} and {chunk_size}"
+        )
+
+
+def trial(estimator: str, objective: Objective, num_samples: int, way_out: str) -> None:
+    """Refuses an objective that cannot be evaluated on K log-weights alone, by trying it on abstract ones."""
+    shape = jax.ShapeDtypeStruct((num_samples, 1), jnp.float32)
+    try:
+        jax.eval_shape(lambda *terms: objective(LogTerms(*terms)), shape, shape, shape)
+    except (ValueError, AttributeError, TypeError) as error:
+        refuse(estimator, objective, f"on K={num_samples} log-weights alone, {error}", way_out)
+
+
+def trial_of_weights(estimator: str, objective: Objective, num_samples: int) -> None:
+    """`trial` for an estimator that serves every objective: where the log-weights are all that it reads."""
+    if objective.of_log_weights:
+        trial(estimator, objective, num_samples, "use another num_samples")
+
+
+def refuse(estimator: str, objective: Objective, reason: str, way_out: str) -> NoReturn:
+    """The error for a pair that is undefined or biased."""
+    raise ValueError(f"{estimator} cannot serve the objective {objective.name}: {reason}; {way_out}")
 
 
 Terms = Callable[..., LogTerms]

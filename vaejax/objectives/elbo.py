@@ -8,16 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
-from vaejax.objectives.base import objective
+from vaejax.objectives.base import less_penalty, objective, scheduled
 from vaejax.types import Array, LogTerms
 
 
-def _is_elbo_of_weights(*, kl: str = "auto", beta: Any = 1.0, free_bits: float = 0.0, **_: Any) -> bool:
+def _is_elbo_of_weights(
+    *, kl: str = "auto", beta: Any = 1.0, free_bits: float = 0.0, capacity: Any = None, **_: Any
+) -> bool:
     plain = checks.is_concrete(beta, free_bits) and not callable(beta) and beta == 1.0 and not free_bits
-    return plain and kl != "closed_form"
+    return plain and capacity is None and kl != "closed_form"
 
 
-@objective(of_log_weights=_is_elbo_of_weights)
+def _averages_draws(*, free_bits: float = 0.0, capacity: Any = None, **_: Any) -> bool:
+    # The maximum of free bits and the distance to a capacity stand outside the mean over draws.
+    return capacity is None and checks.is_concrete(free_bits) and not free_bits
+
+
+@objective(of_log_weights=_is_elbo_of_weights, averages_draws=_averages_draws)
 def elbo(
     terms: LogTerms,
     *,
@@ -26,9 +33,12 @@ def elbo(
     free_bits: float = 0.0,
     free_bits_groups: int | Sequence[int] | None = None,
     free_bits_average: str = "minibatch",
+    capacity: float | Callable[[Any], Any] | None = None,
     step: Any = 0,
 ) -> Array:
     """E_q[log p(x|z)] − β·KL(q(z|x) || p(z)), averaged over the K draws, in nats.
+
+    With a capacity C the cost is β·|KL − C| instead: C, raised by a schedule, says how many nats z shall carry.
 
     Args:
         terms: log-terms ``[K, *batch]``.
@@ -40,16 +50,19 @@ def elbo(
             the group of each dimension.
         free_bits_average: ``"minibatch"`` takes the mean KL over the batch inside the max, as published, broadcast back;
             ``"per_example"`` takes each example's own.
+        capacity: C ≥ 0 nats, or a schedule ``step -> C``; β is then the γ of the paper.
         step: the training step, for schedules.
 
     Returns:
-        ``[*batch]``, larger is better; a lower bound of log p(x) where β = 1 and λ = 0.
+        ``[*batch]``, larger is better; a lower bound of log p(x) where β = 1, λ = 0 and there is no capacity.
 
     Raises:
-        ValueError: a negative β or λ, an unknown option, or a closed-form KL (or its parts) that the terms lack.
+        ValueError: a negative β, λ or C, free bits and a capacity together, an unknown option, or a closed-form KL (or its parts)
+            that the terms lack.
 
     Source:
-        Kingma & Welling 2014, eqs. 6 (A) and 7 (B); Higgins et al. 2017 (β); Kingma et al. 2016, appendix C.8 (free bits).
+        Kingma & Welling 2014, eqs. 6 (A) and 7 (B); Higgins et al. 2017 (β); Kingma et al. 2016, appendix C.8 (free bits);
+        Burgess et al. 2018, eq. 8 (capacity).
 
     Examples:
         >>> import jax.numpy as jnp
@@ -58,15 +71,18 @@ def elbo(
         (-3.5, -4.0, -4.0)
     """
     checks.one_of(kl, "kl", ("auto", "closed_form", "monte_carlo"))
-    weight = beta(step) if callable(beta) else checks.real(beta, "beta", minimum=0.0)
+    weight = scheduled(beta, "beta", step, minimum=0.0)
     checks.real(free_bits, "free_bits", minimum=0.0)
     reconstruction = jnp.mean(terms.log_likelihood, axis=0)
-    if checks.is_concrete(free_bits) and free_bits == 0:
-        cost = divergence(terms, kl)
-    else:
+    if not checks.is_concrete(free_bits) or free_bits != 0:
+        if capacity is not None:
+            raise ValueError("free_bits and capacity both say what the KL may cost; give one of them")
         cost = _with_free_bits(terms, kl, free_bits, free_bits_groups, free_bits_average)
-    value = reconstruction - weight * cost
-    return value if terms.penalty is None else value - terms.penalty
+    elif capacity is not None:
+        cost = jnp.abs(divergence(terms, kl) - scheduled(capacity, "capacity", step, minimum=0.0))
+    else:
+        cost = divergence(terms, kl)
+    return less_penalty(reconstruction - weight * cost, terms)
 
 
 def divergence(terms: LogTerms, kl: str = "auto") -> Array:

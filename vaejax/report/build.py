@@ -211,13 +211,20 @@ def build_estimator(config: RunConfig, model: Model, steps_per_epoch: int) -> Es
     """The gradient estimator, its objective inside."""
     options = config.objective
     beta: Any = checks.real(options.beta, "beta", minimum=0.0)
+    free_bits = checks.real(options.free_bits, "free_bits", minimum=0.0)
     if options.warmup_epochs:
         steps = checks.positive_int(options.warmup_epochs, "warmup_epochs") * steps_per_epoch
         beta = optax.linear_schedule(0.0, options.beta, steps)
-    free_bits = checks.real(options.free_bits, "free_bits", minimum=0.0)
-    objective = functools.partial(getattr(objectives, options.objective), beta=beta, free_bits=free_bits)
+    if options.objective == "elbo":
+        objective = functools.partial(objectives.elbo, beta=beta, free_bits=free_bits)
+    elif beta != 1.0 or free_bits:
+        raise ValueError(
+            f"beta, warmup_epochs and free_bits are for --objective elbo, and this is {options.objective}; leave them out"
+        )
+    else:
+        objective = getattr(objectives, options.objective)
     constructors = {row.name: row.constructor for row in estimators.catalogue()}
-    return constructors[options.estimator](model, objective, num_samples=options.train_samples)
+    return constructors[options.estimator](model, objective, num_samples=options.train_samples, noise=options.noise)
 
 
 def build_optimizer(config: RunConfig, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -63,18 +63,20 @@ class Model:
 class Objective:
     """The objective and its gradient."""
 
-    objective: Literal["elbo"] = "elbo"
-    """What is maximised."""
+    objective: Literal["elbo", "iwae"] = "elbo"
+    """What is maximised; iwae: the importance-weighted bound of --train-samples draws."""
     beta: float = 1.0
-    """Weight of the KL."""
+    """Weight of the ELBO's KL."""
     warmup_epochs: int = 0
     """Epochs over which the weight of the KL rises from 0."""
     free_bits: float = 0.0
     """Nats of KL a latent dimension that cost nothing."""
-    estimator: Literal["pathwise"] = "pathwise"
-    """Gradient estimator."""
+    estimator: Literal["pathwise", "sticking_the_landing", "doubly_reparameterized"] = "pathwise"
+    """Gradient estimator: sticking_the_landing for the elbo, doubly_reparameterized for both."""
     train_samples: int = 1
     """Draws of z per example and step."""
+    noise: Literal["independent", "antithetic", "sobol"] = "independent"
+    """How the draws of an example hang together."""
 
 
 @dataclasses.dataclass(frozen=True)
