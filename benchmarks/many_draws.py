@@ -35,7 +35,7 @@ def measure(estimator: str, num_samples: int, chunk_size: int | None, repeats: i
         seconds.append(time.perf_counter() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     name = f"{estimator:24} K={num_samples} chunk={chunk_size!s:5}"
-    print(f"{name} peak {peak:6.2f} GB, {np.median(seconds[1:]):7.2f} s a gradient", flush=True)
+    print(f"{name} peak {peak:6.2f} GiB, {np.median(seconds[1:]):7.2f} s a gradient", flush=True)
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
             command += ["--samples", str(options.samples), "--repeats", str(options.repeats)]
             if subprocess.run([*command, "--limit-gb", str(options.limit_gb)], check=False).returncode:
                 print(
-                    f"{estimator:24} K={options.samples} chunk={chunk!s:5} did not fit into {options.limit_gb} GB",
+                    f"{estimator:24} K={options.samples} chunk={chunk!s:5} did not fit into {options.limit_gb} GiB",
                     flush=True,
                 )
     return None

@@ -6,14 +6,14 @@ import optax
 import pytest
 
 import vaejax
-from benchmarks.mnist import read_images
+from benchmarks.mnist import read_mnist
 from vaejax import evaluate, train
 
 
 @pytest.mark.slow
 def test_mnist_through_plain_arrays(data_dir, key):
     """Two epochs on 20,000 digits: far from converged, far below the best independent-pixel model (about 206 nats)."""
-    images = read_images(data_dir / "mnist" / "train-images-idx3-ubyte.gz")
+    images, unseen = read_mnist(data_dir)
     assert images.shape == (60000, 784)
     assert images.dtype == np.uint8
     model = vaejax.models.vae(x_shape=784, latent_size=20, hidden_sizes=(100,))
@@ -28,7 +28,7 @@ def test_mnist_through_plain_arrays(data_dir, key):
         batch_size=100,
         preprocess=preprocess,
     )
-    test = preprocess(jax.random.key(1), read_images(data_dir / "mnist" / "t10k-images-idx3-ubyte.gz")[:500])
+    test = preprocess(jax.random.key(1), unseen[:500])
     evidence = evaluate.log_marginal(model, result.state.params, key, test, num_samples=200)
     bound = evaluate.elbo(model, result.state.params, key, test, num_samples=20)
     summary = evaluate.mean_estimate(evidence.estimate, evidence.standard_error)

@@ -401,6 +401,7 @@ def test_ctrl_c_ends_after_the_epoch_in_hand_and_twice_at_once(signals, whole, k
         return run
 
     monkeypatch.setattr(fit_module, "make_epoch", interrupted)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.warns(UserWarning, match=f"interrupted; returning the state after epoch {whole} of 100"):
         result = train.fit(
             key, model, binary_batch, estimator=estimator, optimizer=optimizer, num_epochs=100, batch_size=4
@@ -409,7 +410,7 @@ def test_ctrl_c_ends_after_the_epoch_in_hand_and_twice_at_once(signals, whole, k
     assert result.stopped == "SIGINT"
     assert len(result.history["epoch"]) == whole
     assert int(result.state.step) == 3 * whole
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.params))
 
 
