@@ -32,7 +32,7 @@ CASES = {
         1,
         "use doubly_reparameterized",
     ),
-    "antithetic noise without pairs": ([*DIGITS, "--noise", "antithetic"], 1, "even, got 1"),
+    "antithetic noise without pairs": ([*DIGITS, "--noise", "antithetic"], 1, "even, got num_samples=1"),
     "negative free bits": ([*DIGITS, "--free-bits", "-1"], 1, "free_bits must be finite, at least 0"),
     "no latents": ([*DIGITS, "--latent-size", "0"], 1, "latent_size must be at least 1, got 0"),
     "no width": ([*DIGITS, "--hidden-sizes", "0"], 1, "must be at least 1"),

@@ -18,6 +18,7 @@ from vaejax.dists import (
     Kumaraswamy,
     LogNormal,
     MultivariateNormal,
+    OneHotCategorical,
     Poisson,
     closed_form,
     diagonal_normal,
@@ -52,6 +53,10 @@ def pairs():
         "Poisson || Poisson": (Poisson(a(0.8)), Poisson(a(1.3))),
         "Bernoulli || Bernoulli": (Bernoulli(a([0.5, -1.0])), Bernoulli(a([-0.3, 0.2]))),
         "Binomial || Binomial": (Binomial(5, a([0.5, -1.0])), Binomial(5, a([-0.3, 0.2]))),
+        "OneHotCategorical || OneHotCategorical": (
+            OneHotCategorical(a([[0.5, -1.0, 2.0], [0.1, 0.0, -0.4]]), event_ndims=2),
+            OneHotCategorical(a([[0.0, 0.3, 1.0], [-1.0, 0.2, 0.5]]), event_ndims=2),
+        ),
         "distrax.Bernoulli || distrax.Bernoulli": (
             distrax.Bernoulli(0.5, dtype=float),
             distrax.Bernoulli(-0.3, dtype=float),
@@ -60,7 +65,7 @@ def pairs():
             distrax.Categorical(a([0.1, 0.5, -1.0])),
             distrax.Categorical(a([0.0, -0.4, 0.9])),
         ),
-        "OneHotCategorical || OneHotCategorical": (
+        "distrax.OneHotCategorical || distrax.OneHotCategorical": (
             distrax.OneHotCategorical(a([0.1, 0.5, -1.0]), dtype=float),
             distrax.OneHotCategorical(a([0.0, -0.4, 0.9]), dtype=float),
         ),

@@ -72,8 +72,12 @@ CHUNKED = {
 }
 
 
-@pytest.mark.parametrize("name", CHUNKED)
-@pytest.mark.parametrize(("num_samples", "chunk_size"), [(12, 4), (10, 4)])
+# With a remainder; without one, once for each kind of pull.
+EVEN = ("pathwise elbo", "pathwise iwae", "doubly_reparameterized iwae", "piwae")
+RUNS = [(name, 10, 4) for name in CHUNKED] + [(name, 12, 4) for name in EVEN]
+
+
+@pytest.mark.parametrize(("name", "num_samples", "chunk_size"), RUNS)
 def test_chunks_are_the_whole(name, num_samples, chunk_size, small, key):
     """One materialised set of the same draws: objective, gradients and metrics, also with a remainder."""
     model, params, batch = small

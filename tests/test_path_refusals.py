@@ -59,6 +59,7 @@ def test_a_support_that_moves_is_refused_where_the_score_is_left_out(small, key)
             lambda m: doubly_reparameterized(m, functools.partial(renyi, alpha=-jnp.inf), num_samples=4),
             "log-weights alone",
         ),
+        (lambda m: pathwise(m, functools.partial(tvo, partition=5, num_intervals=9)), "use partition=9"),
         (lambda m: pathwise(m, jackknife), "pathwise cannot serve.*got K=1"),
         (
             lambda m: piwae(m, encoder=functools.partial(miwae, groups=3), decoder=iwae, num_samples=4),
@@ -67,8 +68,11 @@ def test_a_support_that_moves_is_refused_where_the_score_is_left_out(small, key)
         (lambda m: doubly_reparameterized(m, iwae, prior="reparametrised"), "did you mean 'reparameterized'"),
         (lambda m: taylor_control_variate(m, iwae, num_samples=2), "mean over draws.*doubly_reparameterized"),
         (lambda m: taylor_control_variate(m, elbo, scale="hutchinson"), "unknown scale"),
-        (lambda m: pathwise(m, elbo, noise="antithetic"), "pairs.*even, got 1"),
-        (lambda m: pathwise(m, elbo, num_samples=4, chunk_size=3, noise="antithetic"), "even, got 4 and 3"),
+        (lambda m: pathwise(m, elbo, noise="antithetic"), "pairs.*even, got num_samples=1"),
+        (
+            lambda m: pathwise(m, elbo, num_samples=4, chunk_size=3, noise="antithetic"),
+            "even, got num_samples=4, and chunk_size=3",
+        ),
         (lambda m: pathwise(m, elbo, noise="halton"), "unknown noise"),
         (lambda m: pathwise(m, elbo, chunk_size=0), "chunk_size must be at least 1"),
         (
@@ -93,3 +97,12 @@ def test_posteriors_that_do_not_suit_are_refused_by_init(small, key):
         doubly_reparameterized(odd, iwae, num_samples=2, prior="reparameterized").init(params, key, batch)
     with pytest.raises(TypeError, match="encoder and decoder has none"):
         piwae(model, num_samples=2)
+    with pytest.raises(TypeError, match="count for nothing"):
+        piwae(model, iwae, encoder=elbo, decoder=iwae)
+    for alpha in ("0.5", None):
+        with pytest.raises(TypeError, match="alpha must be a number"):
+            pathwise(model, functools.partial(renyi, alpha=alpha))
+    with pytest.raises(TypeError, match="must be an Estimator"):
+        variance(pathwise, params, key, batch)
+    with pytest.raises(TypeError, match="groups must be a function"):
+        variance(pathwise(model, elbo), params, key, batch, groups=["encoder"])

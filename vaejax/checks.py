@@ -63,7 +63,7 @@ def real(
 
 def extended_real(value: Any, name: str) -> Any:
     """Returns ``value`` if it is a number (or traced scalar), plus and minus infinity included."""
-    if not is_concrete(value) or np.ndim(value) != 0 or isinstance(value, str):
+    if not is_concrete(value) or np.ndim(value) != 0 or not np.issubdtype(np.asarray(value).dtype, np.number):
         return real(value, name)
     if np.isnan(value):
         raise ValueError(f"{name} must be a number, -inf and inf included, got nan")

@@ -5,6 +5,7 @@ Each row builds the part in the smallest setting in which it does its whole work
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,6 +18,7 @@ from vaejax.dists import (
     Kumaraswamy,
     LogNormal,
     MultivariateNormal,
+    OneHotCategorical,
     Poisson,
     diagonal_normal,
     likelihoods,
@@ -29,6 +31,7 @@ DISTRIBUTIONS = {
     "diagonal_normal": (lambda a, b: diagonal_normal(a, b), (_LOC, _POSITIVE)),
     "MultivariateNormal": (lambda a, b: MultivariateNormal(a, b[..., None] * jnp.eye(3)), (_LOC, _POSITIVE)),
     "Bernoulli": (lambda a: Bernoulli(a), (_LOC,)),
+    "OneHotCategorical": (lambda a: OneHotCategorical(a), (_LOC,)),
     "Binomial": (lambda a: Binomial(5, a), (_LOC,)),
     "Poisson": (lambda a: Poisson(a), (_LOC,)),
     "Cauchy": (Cauchy, (_LOC, _POSITIVE)),
@@ -48,8 +51,34 @@ LIKELIHOODS = {
     "normal, per example": likelihoods.normal("per_example"),
 }
 
+
+def discrete(categorical):
+    """Four Bernoullis, or two groups of three categories, with linear networks."""
+    event = (2, 3) if categorical else (4,)
+    size = 6 if categorical else 4
+
+    def family(logits):
+        made = OneHotCategorical if categorical else Bernoulli
+        return made(logits.reshape(*logits.shape[:-1], *event), event_ndims=len(event))
+
+    def init(key, batch):
+        keys = jax.random.split(key)
+        return {"encoder": jax.random.normal(keys[0], (6, size)), "decoder": jax.random.normal(keys[1], (size, 6))}
+
+    return vaejax.Model(
+        init,
+        lambda p, x: family(x.reshape(*x.shape[:-2], 6).astype(p["encoder"].dtype) @ p["encoder"]),
+        lambda p: family(jnp.zeros(size, p["encoder"].dtype)),
+        lambda p, z: Bernoulli(
+            (z.reshape(*z.shape[:2], size) @ p["decoder"]).reshape(*z.shape[:2], 2, 3), event_ndims=2
+        ),
+    )
+
+
 MODELS = {
     "vae": functools.partial(vaejax.models.vae, x_shape=(2, 3), latent_size=2, hidden_sizes=(5,)),
+    "binary": functools.partial(discrete, False),
+    "categories": functools.partial(discrete, True),
 }
 
 OBJECTIVES = {
@@ -89,7 +118,27 @@ REFUSED: dict[str, set[str]] = {
     | {"elbo, beta", "elbo, annealed", "elbo, capacity", "renyi, largest", "tvo, adaptive", "a function of one's own"},
 }
 
+_MEANS_ONLY = _NO_MEAN | _ONLY_PATHWISE
+for _name in [
+    "enumerate_latents",
+    "nvil",
+    "muprop",
+    "rebar",
+    "relax",
+    "arm",
+    "disarm",
+    "arsm",
+    "measure_valued",
+    "unordered_set",
+]:
+    REFUSED[_name] = _MEANS_ONLY
+REFUSED |= {"vimco": REFUSED["doubly_reparameterized"], "score_function": _ONLY_PATHWISE, "concrete": _ONLY_PATHWISE}
+REFUSED |= {"straight_through": set(), "gumbel_straight_through": set()}
+
 ESTIMATORS = {row.name: row.constructor for row in vaejax.estimators.catalogue()}
+PATHS = {"pathwise", "sticking_the_landing", "doubly_reparameterized", "piwae", "taylor_control_variate"}
+# The model that each estimator is put through its paces with.
+MODEL_OF = {name: "vae" if name in PATHS else "categories" if name == "arsm" else "binary" for name in ESTIMATORS}
 
 EVALUATIONS = {
     "log_marginal": functools.partial(vaejax.evaluate.log_marginal, num_samples=7),

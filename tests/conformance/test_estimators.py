@@ -9,14 +9,17 @@ import optax
 import pytest
 
 import vaejax
-from tests.conformance.tables import ESTIMATORS, EVALUATIONS, MODELS, OBJECTIVES, REFUSED
+from tests.conformance.tables import ESTIMATORS, EVALUATIONS, MODEL_OF, MODELS, OBJECTIVES, PATHS, REFUSED
 from tests.helpers import tree_allclose
 from vaejax import Batch, train
 
-PAIRS = [(e, o) for e in ESTIMATORS for o in OBJECTIVES if o not in REFUSED[e]]
+ALLOWED = [(e, o) for e in ESTIMATORS for o in OBJECTIVES if o not in REFUSED[e]]
+# Estimators for discrete latents meet the bulk of the objectives when built only: tests of their own certify them.
+SEVERAL = ("elbo", "iwae", "elbo, beta")
+PAIRS = [(e, o) for e, o in ALLOWED if e in PATHS or o in SEVERAL]
 # Every check on one objective of each kind; every pair through the one compiled check of them all.
 KINDS = ("elbo", "iwae")
-TRIPLES = [(e, o, m) for e, o in PAIRS if o in KINDS for m in MODELS]
+TRIPLES = [(e, o, MODEL_OF[e]) for e, o in PAIRS if o in KINDS and (e in PATHS or o == "elbo" or e == "vimco")]
 
 
 def setup(estimator, objective, model, dtype=jnp.float32, **options):
@@ -30,7 +33,7 @@ def setup(estimator, objective, model, dtype=jnp.float32, **options):
 @pytest.mark.parametrize(("estimator", "objective"), PAIRS)
 def test_every_allowed_pair(estimator, objective, key, x64):
     """Compiled, mapped over keys, with a mask and weights, the step traced, in float64: what one key gives alone, and finite."""
-    made, params, state, x = setup(estimator, objective, "vae", jnp.float64)
+    made, params, state, x = setup(estimator, objective, MODEL_OF[estimator], jnp.float64)
     mask = jnp.ones(x.shape, bool).at[0, 0, 1].set(False)
     batch = Batch(jnp.where(mask, x, jnp.nan), mask=mask, weight=jnp.linspace(0.0, 2.0, 6))
 
@@ -48,8 +51,8 @@ def test_every_allowed_pair(estimator, objective, key, x64):
 
 @pytest.mark.parametrize(("estimator", "objective"), [(e, o) for e in ESTIMATORS for o in sorted(REFUSED[e])])
 def test_every_other_pair_is_refused_when_built(estimator, objective):
-    with pytest.raises(ValueError, match=rf"{estimator} cannot serve the objective .*; use (pathwise|sticking|doubly)"):
-        ESTIMATORS[estimator](MODELS["vae"](), OBJECTIVES[objective], num_samples=4)
+    with pytest.raises(ValueError, match=rf"{estimator} cannot serve the objective .*; (this .*)?use [a-z]"):
+        ESTIMATORS[estimator](MODELS[MODEL_OF[estimator]](), OBJECTIVES[objective], num_samples=4)
 
 
 @pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
@@ -83,17 +86,6 @@ def test_shapes_and_finite_gradients(estimator, objective, model, key):
 
 
 @pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
-def test_mapped_over_keys_equals_looped(estimator, objective, model, key):
-    made, params, state, x = setup(estimator, objective, model)
-    keys = jax.random.split(key, 3)
-    mapped = jax.vmap(lambda k: made.estimate(params, state, k, x)[0])(keys)
-    for i, k in enumerate(keys):
-        tree_allclose(
-            jax.tree.map(lambda leaf, i=i: leaf[i], mapped), made.estimate(params, state, k, x)[0], rtol=1e-4, atol=1e-5
-        )
-
-
-@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
 @pytest.mark.parametrize("examples", [1, 5])
 def test_masks_and_weights(estimator, objective, model, examples, key):
     """NaN under the mask changes nothing; a weight of zero removes an example's gradient."""
@@ -107,19 +99,11 @@ def test_masks_and_weights(estimator, objective, model, examples, key):
     assert all(bool((g == 0).all()) for g in jax.tree.leaves(none.grads))
 
 
-@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
-def test_float64(estimator, objective, model, key, x64):
-    made, params, state, x = setup(estimator, objective, model, jnp.float64)
-    estimate, _ = made.estimate(params, state, key, x)
-    assert estimate.objective.dtype == jnp.float64
-    assert {g.dtype for g in jax.tree.leaves(estimate.grads)} == {jnp.dtype("float64")}
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_estimators_train_in_a_scan(estimator, key):
-    made, _, _, x = setup(estimator, "elbo", "vae")
+    made, _, _, x = setup(estimator, "elbo", MODEL_OF[estimator])
     optimizer = optax.adam(1e-2)
-    state = train.init(key, MODELS["vae"](), made, optimizer, x)
+    state = train.init(key, MODELS[MODEL_OF[estimator]](), made, optimizer, x)
     before = [leaf.dtype for leaf in jax.tree.leaves(state)]
     state, metrics = train.make_epoch(made, optimizer, batch_size=2)(state, x)
     assert [leaf.dtype for leaf in jax.tree.leaves(state)] == before
@@ -132,14 +116,14 @@ def test_argument_names(estimator):
     assert list(constructor)[:2] == ["model", "objective"]
     assert all(p.kind is p.KEYWORD_ONLY for p in list(constructor.values())[2:])
     assert {"num_samples", "terms"} <= set(constructor)
-    made, *_ = setup(estimator, "elbo", "vae")
+    made, *_ = setup(estimator, "elbo", MODEL_OF[estimator])
     assert list(inspect.signature(made.init).parameters) == ["params", "key", "batch"]
     assert list(inspect.signature(made.estimate).parameters) == ["params", "state", "key", "batch", "step"]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_bad_arguments(estimator, key):
-    model = MODELS["vae"]()
+    model = MODELS[MODEL_OF[estimator]]()
     for bad, kind in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
         with pytest.raises(kind, match="num_samples"):
             ESTIMATORS[estimator](model, OBJECTIVES["elbo"], num_samples=bad)
@@ -147,7 +131,7 @@ def test_bad_arguments(estimator, key):
         ESTIMATORS[estimator](model, None)
     with pytest.raises(TypeError, match=r"vaejax\.Model"):
         ESTIMATORS[estimator](None, OBJECTIVES["elbo"])
-    made, params, state, x = setup(estimator, "elbo", "vae")
+    made, params, state, x = setup(estimator, "elbo", MODEL_OF[estimator])
     with pytest.raises(TypeError, match="typed key"):
         made.init(params, jax.random.PRNGKey(0), x)
     with pytest.raises(TypeError, match="typed key"):
@@ -162,6 +146,11 @@ def test_objectives_name_their_arguments(objective):
     assert next(iter(parameters)) == "terms"
     assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[1:])
     assert adapted.name
+
+
+@pytest.mark.parametrize(("estimator", "objective"), [pair for pair in ALLOWED if pair not in PAIRS])
+def test_other_allowed_pairs_are_built(estimator, objective):
+    assert ESTIMATORS[estimator](MODELS[MODEL_OF[estimator]](), OBJECTIVES[objective], num_samples=4).estimate
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS)

@@ -2,6 +2,8 @@
 
 from vaejax.dists import likelihoods
 from vaejax.dists.bernoulli import Bernoulli, Binomial, logits_log_prob
+from vaejax.dists.categorical import OneHotCategorical
+from vaejax.dists.chain import Chain
 from vaejax.dists.gaussian import MultivariateNormal, diagonal_normal, standard_normal
 from vaejax.dists.kl import closed_form, kl_divergence
 from vaejax.dists.likelihoods import Likelihood
@@ -15,10 +17,12 @@ __all__ = [
     "Bernoulli",
     "Binomial",
     "Cauchy",
+    "Chain",
     "Kumaraswamy",
     "Likelihood",
     "LogNormal",
     "MultivariateNormal",
+    "OneHotCategorical",
     "Poisson",
     "SplitPosterior",
     "closed_form",

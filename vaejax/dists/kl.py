@@ -11,6 +11,7 @@ from jax.scipy.special import erf
 from vaejax import checks
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
+from vaejax.dists.categorical import OneHotCategorical
 from vaejax.dists.gaussian import MultivariateNormal, log_diagonal, solve_tril
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.split import SplitPosterior
@@ -124,6 +125,12 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
             return None
         parts = _binomial_entries(q, p)
         return jnp.sum(parts, tuple(range(-q.event_ndims, 0))), parts
+    if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
+        if q.event_shape != p.event_shape:
+            return None
+        log_q, log_p = (jax.nn.log_softmax(d.logits, -1) for d in (q, p))
+        parts = jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1)
+        return jnp.sum(parts, tuple(range(1 - q.event_ndims, 0))), parts
     if isinstance(q, MultivariateNormal) != isinstance(p, MultivariateNormal):
         q, p = _as_full(q), _as_full(p)
     for (left, right), formula in _ENTRYWISE.items():

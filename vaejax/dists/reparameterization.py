@@ -14,6 +14,7 @@ from jax.scipy.special import ndtri
 
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
+from vaejax.dists.categorical import OneHotCategorical
 from vaejax.dists.gaussian import MultivariateNormal, solve_tril
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
 from vaejax.types import Array
@@ -48,6 +49,7 @@ _IMPLICIT = (
 # Discrete families, and continuous ones whose sampler jumps.
 _NOT = (
     Binomial,
+    OneHotCategorical,
     Poisson,
     distrax.Bernoulli,
     distrax.Categorical,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists import has_fixed_support, is_reparameterized
+from vaejax.dists.chain import layers
 from vaejax.dists.noise import KINDS as NOISE_KINDS
 from vaejax.estimators.roles import by_roles, together
 from vaejax.objectives import Objective, divergence
@@ -54,8 +55,23 @@ def check_model(model: Any) -> None:
         )
 
 
+def peek_layers(model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1) -> list[Any]:
+    """The layers of the posterior on abstract values (one, where it is no chain): types and shapes can be read, numbers cannot."""
+    seen: list[Any] = []
+
+    def build(params: Params, batch: Batch) -> Any:
+        posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
+        latents = posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))[0]
+        seen.extend(layers(posterior, latents))
+        return latents
+
+    latents = jax.eval_shape(build, params, as_batch(batch))
+    del latents
+    return [layer for layer, _ in seen]
+
+
 def peek_posterior(model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1) -> tuple[Any, Any]:
-    """The posterior object and its draws on abstract values: types and shapes can be read, numbers cannot."""
+    """The posterior object and its draws on abstract values."""
     seen = []
 
     def build(params: Params, batch: Batch) -> Any:
@@ -102,24 +118,31 @@ def check_noise(noise: str, num_samples: int, chunk_size: int | None) -> None:
     if chunk_size is not None:
         checks.positive_int(chunk_size, "chunk_size")
     if noise == "antithetic" and (num_samples % 2 or (chunk_size or 2) % 2):
+        chunks = "" if chunk_size is None else f", and chunk_size={chunk_size}"
         raise ValueError(
-            f"antithetic draws come in pairs, so num_samples and chunk_size must be even, got {num_samples} and {chunk_size}"
+            f"antithetic draws come in pairs, so their number must be even, got num_samples={num_samples}{chunks}"
         )
 
 
-def trial(estimator: str, objective: Objective, num_samples: int, way_out: str) -> None:
+def trial(
+    estimator: str,
+    objective: Objective,
+    num_samples: int,
+    way_out: str,
+    errors: tuple[type[Exception], ...] = (ValueError, AttributeError, TypeError),
+) -> None:
     """Refuses an objective that cannot be evaluated on K log-weights alone, by trying it on abstract ones."""
     shape = jax.ShapeDtypeStruct((num_samples, 1), jnp.float32)
     try:
         jax.eval_shape(lambda *terms: objective(LogTerms(*terms)), shape, shape, shape)
-    except (ValueError, AttributeError, TypeError) as error:
+    except errors as error:
         refuse(estimator, objective, f"on K={num_samples} log-weights alone, {error}", way_out)
 
 
 def trial_of_weights(estimator: str, objective: Objective, num_samples: int) -> None:
     """`trial` for an estimator that serves every objective: where the log-weights are all that it reads."""
     if objective.of_log_weights:
-        trial(estimator, objective, num_samples, "use another num_samples")
+        trial(estimator, objective, num_samples, "change that option, or num_samples")
 
 
 def refuse(estimator: str, objective: Objective, reason: str, way_out: str) -> NoReturn:

@@ -93,8 +93,8 @@ def doubly_reparameterized(
         refuse(
             "doubly_reparameterized",
             checked,
-            "it is no function of the log-weights alone (a closed-form KL, β ≠ 1, free bits, an adaptive partition)",
-            "use pathwise, or sticking_the_landing for an ELBO with β",
+            "it is not declared a function of the log-weights alone (a closed-form KL, β ≠ 1, free bits, an adaptive partition)",
+            "use pathwise, sticking_the_landing for an ELBO with β, or declare it with objectives.objective(of_log_weights=True)",
         )
     if noise != "independent" and not checked.averages_draws:
         refuse(

@@ -44,7 +44,8 @@ def pathwise(
         noise: ``"independent"``, ``"antithetic"`` or ``"sobol"`` (`vaejax.dists.uniform_noise`): unbiased for an average over
             draws such as the ELBO, with less variance; an importance-weighted objective stays a bound, but another one.
         chunk_size: draws held in memory at once; None means all. The gradient is that of all K draws together. Needs an
-            objective of the log-terms alone (not of the latents). Dropout is drawn anew for each chunk.
+            objective of the log-terms alone (not of the latents). Dropout is drawn anew for each chunk, and so is the noise: antithetic
+            and Sobol points hang together within a chunk only.
         terms: ``(model, params, key, batch, *, num_samples) -> LogTerms``. Its params are for handing on to the model's functions;
             with noise, and in other estimators, they are the same params by role (`vaejax.estimators.roles`).
 
@@ -119,10 +120,17 @@ def sticking_the_landing(
         refuse(
             "sticking_the_landing",
             options.objective,
-            "it is no mean over draws, so the score that is left out does not average to zero",
-            "use doubly_reparameterized where it is a function of the log-weights, else pathwise",
+            "it is not declared a mean over draws, and under anything else the score that is left out does not average to zero",
+            "use doubly_reparameterized"
+            if options.objective.of_log_weights
+            else "use pathwise, or decorate it with objectives.objective(averages_draws=True) if it is one",
         )
-    trial("sticking_the_landing", options.objective, num_samples, "use pathwise")
+    trial(
+        "sticking_the_landing",
+        options.objective,
+        num_samples,
+        "this estimator leaves a closed-form KL out; use pathwise",
+    )
     split = by_roles(model, noise=noise)
 
     def init(params: Params, key: Key, batch: Any) -> None:

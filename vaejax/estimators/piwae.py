@@ -9,7 +9,7 @@ from vaejax import checks
 from vaejax.estimators.base import Terms, check_model, check_noise, check_reparameterized, loss, trial_of_weights
 from vaejax.estimators.chunks import bare, in_chunks
 from vaejax.estimators.roles import by_roles, encoder_decoder
-from vaejax.objectives import as_objective
+from vaejax.objectives import Objective, as_objective
 from vaejax.terms import log_terms
 from vaejax.types import EmptyState, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
 
@@ -54,14 +54,7 @@ def piwae(
         >>> estimator = piwae(model, encoder=functools.partial(miwae, groups=8), decoder=iwae, num_samples=64)
     """
     check_model(model)
-    names = {"encoder": encoder, "decoder": decoder}
-    missing = [name for name, given in names.items() if given is None]
-    if objective is None and missing:
-        raise TypeError(
-            f"piwae needs an objective for each part, and {' and '.join(missing)} has none; give encoder= and decoder=, "
-            "or a second argument (an objective such as vaejax.objectives.iwae) that stands for the other"
-        )
-    of_encoder, of_decoder = (as_objective(objective if given is None else given) for given in names.values())
+    of_encoder, of_decoder = _of_parts(objective, encoder, decoder)
     checks.positive_int(num_samples, "num_samples")
     check_noise(noise, num_samples, chunk_size)
     for part in (of_encoder, of_decoder):
@@ -92,3 +85,20 @@ def piwae(
         return Estimate(values, pull(towards_encoder, towards_decoder), metrics), state
 
     return Estimator(init, estimate, model.trainable, model.refresh)
+
+
+def _of_parts(objective: Any, encoder: Any, decoder: Any) -> tuple[Objective, Objective]:
+    """The objective of each part; ``objective`` stands for the one that is missing."""
+    names = {"encoder": encoder, "decoder": decoder}
+    missing = [name for name, given in names.items() if given is None]
+    if objective is None and missing:
+        raise TypeError(
+            f"piwae needs an objective for each part, and {' and '.join(missing)} has none; give encoder= and decoder=, "
+            "or a second argument (an objective such as vaejax.objectives.iwae) that stands for the other"
+        )
+    if objective is not None and not missing:
+        raise TypeError(
+            "piwae has an objective for each part, so the second argument would count for nothing; leave it out"
+        )
+    of_encoder, of_decoder = (as_objective(objective if given is None else given) for given in names.values())
+    return of_encoder, of_decoder

@@ -81,6 +81,12 @@ def variance(
         ['decoder', 'encoder', 'output_bias']
     """
     checks.key(key)
+    if not isinstance(estimator, Estimator):
+        raise TypeError(
+            f"estimator must be an Estimator, got {type(estimator).__name__}; build one, e.g. estimators.pathwise(model, objective)"
+        )
+    if groups is not None and not callable(groups):
+        raise TypeError(f"groups must be a function from a part's name to a group's, got {type(groups).__name__}")
     batch = as_batch(batch)
     if checks.positive_int(num_draws, "num_draws") < 2:
         raise ValueError("a variance needs at least 2 draws, got num_draws=1")
@@ -90,11 +96,11 @@ def variance(
     block = min(block_size, num_draws)
     mean, squares = _moments(estimator, num_draws, block, params, state, draw_key, batch, step)
     spread = jax.tree.map(lambda s: s / (num_draws - 1), squares)
-    members = _members(params, groups)
-    norm = {name: jnp.sqrt(_total(mean, paths, jnp.square)) for name, paths in members.items()}
-    total = {name: _total(spread, paths, lambda v: v) for name, paths in members.items()}
+    grouped = members(params, groups)
+    norm = {name: jnp.sqrt(_total(mean, paths, jnp.square)) for name, paths in grouped.items()}
+    total = {name: _total(spread, paths, lambda v: v) for name, paths in grouped.items()}
     error = {name: jnp.sqrt(value / num_draws) for name, value in total.items()}
-    ratio = {name: norm[name] / jnp.sqrt(total[name]) for name in members}
+    ratio = {name: norm[name] / jnp.sqrt(total[name]) for name in grouped}
     return GradientVariance(mean, spread, num_draws, norm, total, error, ratio)
 
 
@@ -125,7 +131,7 @@ def _moments(
     return merge(total, full * block, rest) if rest else total
 
 
-def _members(params: Params, groups: Callable[[str], str] | None) -> dict[str, list[str]]:
+def members(params: Params, groups: Callable[[str], str] | None) -> dict[str, list[str]]:
     """Group -> paths of its leaves."""
     members: dict[str, list[str]] = {}
     for path, _ in jax.tree_util.tree_leaves_with_path(params):

@@ -29,7 +29,6 @@ def iwae(terms: LogTerms, *, step: Any = 0) -> Array:
 
     Examples:
         >>> import jax.numpy as jnp
-    import numpy as np
         >>> terms = LogTerms(jnp.log(jnp.array([[1.0], [3.0]])), jnp.zeros((2, 1)), jnp.zeros((2, 1)))
         >>> round(float(jnp.exp(iwae(terms)[0])), 6)
         2.0
@@ -59,7 +58,6 @@ def miwae(terms: LogTerms, *, groups: int, step: Any = 0) -> Array:
 
     Examples:
         >>> import jax.numpy as jnp
-    import numpy as np
         >>> terms = LogTerms(jnp.log(jnp.array([[1.0], [3.0]])), jnp.zeros((2, 1)), jnp.zeros((2, 1)))
         >>> round(float(jnp.exp(2 * miwae(terms, groups=2)[0])), 5)
         3.0
@@ -93,7 +91,6 @@ def ciwae(terms: LogTerms, *, beta: Any, step: Any = 0) -> Array:
 
     Examples:
         >>> import jax.numpy as jnp
-    import numpy as np
         >>> terms = LogTerms(jnp.array([[-1.0], [-3.0]]), jnp.zeros((2, 1)), jnp.zeros((2, 1)))
         >>> float(ciwae(terms, beta=1.0)[0])
         -2.0
@@ -126,7 +123,6 @@ def jackknife(terms: LogTerms, *, order: int = 1, step: Any = 0) -> Array:
 
     Examples:
         >>> import jax.numpy as jnp
-    import numpy as np
         >>> terms = LogTerms(jnp.full((3, 1), -1.0), jnp.zeros((3, 1)), jnp.zeros((3, 1)))
         >>> round(float(jackknife(terms, order=2)[0]), 5)
         -1.0

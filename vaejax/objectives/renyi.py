@@ -12,7 +12,9 @@ from vaejax.types import Array, LogTerms
 
 def _is_smooth(*, alpha: Any = 0.0, **_: Any) -> bool:
     # At α = ±∞ the derivative jumps where two weights tie, and second derivatives do not tell.
-    return callable(alpha) or not checks.is_concrete(alpha) or bool(np.isfinite(alpha))
+    if callable(alpha) or not checks.is_concrete(alpha):
+        return True
+    return bool(np.isfinite(checks.extended_real(alpha, "alpha")))
 
 
 @objective(of_log_weights=_is_smooth)
@@ -52,7 +54,8 @@ def cubo(terms: LogTerms, *, n: Any = 2.0, step: Any = 0) -> Array:
     """The χ upper bound (1/n) · log (1/K) Σ_k w_k^n, in nats; minimised.
 
     An upper bound of log p(x) in population only: with finitely many draws the logarithm makes it biased low, and heavily so
-    where the weights have heavy tails. exp(n·CUBO) is unbiased for its population value.
+    where the weights have heavy tails. exp(n·CUBO) is unbiased for its population value. It belongs to the encoder alone: a decoder
+    that minimises it lowers log p(x); ``estimators.piwae(model, encoder=cubo, decoder=iwae)`` trains both.
 
     Args:
         terms: log-terms ``[K, *batch]``.

@@ -40,7 +40,9 @@ def _is_of_weights(*, partition: Any = None, **_: Any) -> bool:
 
 
 @objective(maximize=_is_maximised, of_log_weights=_is_of_weights)
-def tvo(terms: LogTerms, *, partition: Any = 5, side: str = "left", num_intervals: int = 5, step: Any = 0) -> Array:
+def tvo(
+    terms: LogTerms, *, partition: Any = 5, side: str = "left", num_intervals: int | None = None, step: Any = 0
+) -> Array:
     """The thermodynamic variational objective: a left or right Riemann sum of log p(x) = ∫₀¹ E_{π_β}[log w] dβ, in nats.
 
     π_β(z) ∝ q(z|x)^(1−β) p(x, z)^β; its expectations are taken with the self-normalised weights w_k^β. Per draw the left sum is
@@ -51,9 +53,9 @@ def tvo(terms: LogTerms, *, partition: Any = 5, side: str = "left", num_interval
         partition: increasing inverse temperatures from 0 to 1; or a number of intervals, spaced by `log_uniform_partition`; or
             ``"adaptive"``: ``num_intervals`` that rise by equal amounts of E_{π_β}[log w], found for each example from its draws
             and held fixed in the gradient.
-        side: ``"left"``, a lower bound in the mean, or ``"right"``, an upper one in population, which is minimised and whose
-            finite-sample estimate is biased low.
-        num_intervals: for the adaptive partition.
+        side: ``"left"``, a lower bound in the mean, or ``"right"``, an upper one in population, which is minimised, whose
+            finite-sample estimate is biased low, and which suits the encoder alone (see `cubo`).
+        num_intervals: for the adaptive partition, 5 where it is None.
         step: not used.
 
     Returns:
@@ -72,11 +74,15 @@ def tvo(terms: LogTerms, *, partition: Any = 5, side: str = "left", num_interval
         [-1.7689, -1.3881]
     """
     checks.one_of(side, "side", ("left", "right"))
-    checks.positive_int(num_intervals, "num_intervals")
+    adaptive = isinstance(partition, str)
+    if num_intervals is not None and checks.positive_int(num_intervals, "num_intervals") and not adaptive:
+        raise ValueError(
+            f"num_intervals={num_intervals} is for partition='adaptive', got partition={partition}; use partition={num_intervals}"
+        )
     log_weights = terms.log_weights
-    if isinstance(partition, str):
+    if adaptive:
         checks.one_of(partition, "partition", ("adaptive",))
-        points = moment_spaced(jax.lax.stop_gradient(log_weights), num_intervals)
+        points = moment_spaced(jax.lax.stop_gradient(log_weights), num_intervals or 5)
     else:
         points = _fixed(partition).reshape(-1, *(1,) * (log_weights.ndim - 1)).astype(log_weights.dtype)
     chosen = points[:-1] if side == "left" else points[1:]

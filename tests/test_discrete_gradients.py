@@ -1,0 +1,199 @@
+"""Every estimator for latents without a path against enumerated gradients: unbiased where it says so, biased where it says so."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import enumerable
+from tests.helpers import assert_gradient, gradient, tree_allclose
+from vaejax import estimators
+from vaejax.estimators import baselines, variance
+from vaejax.estimators.rebar import RebarState
+from vaejax.objectives import elbo, iwae
+
+BOTH = {"bernoulli", "categorical", "chain", "continuous"}
+loo = functools.partial(estimators.score_function, num_samples=4, baseline=baselines.leave_one_out())
+# name -> (constructor, the kinds of latents it serves)
+UNBIASED = {
+    "score_function": (estimators.score_function, BOTH),
+    "score_function, constant": (
+        functools.partial(estimators.score_function, baseline=baselines.constant(-3.0)),
+        BOTH,
+    ),
+    "score_function, leave one out": (loo, BOTH),
+    "score_function, leave one out, local": (functools.partial(loo, rao_blackwell=True), BOTH),
+    "score_function, local": (functools.partial(estimators.score_function, rao_blackwell=True), BOTH),
+    "vimco": (functools.partial(estimators.vimco, num_samples=4), BOTH),
+    "muprop": (estimators.muprop, BOTH),
+    "rebar": (estimators.rebar, BOTH),
+    "relax": (functools.partial(estimators.relax, critic=(5,)), BOTH),
+    "arm": (estimators.arm, {"bernoulli", "chain"}),
+    "disarm": (estimators.disarm, {"bernoulli", "chain"}),
+    "arsm": (estimators.arsm, {"categorical", "chain", "continuous"}),
+    "measure_valued": (estimators.measure_valued, BOTH),
+    "unordered_set": (functools.partial(estimators.unordered_set, num_samples=3), {"bernoulli", "categorical"}),
+}
+BIASED = {
+    "concrete": functools.partial(estimators.concrete, temperature=1.0),
+    "straight_through": estimators.straight_through,
+    "gumbel_straight_through": estimators.gumbel_straight_through,
+}
+
+
+@pytest.fixture(scope="module")
+def models():
+    with jax.enable_x64(True):
+        return {name: build() for name, build in enumerable.BUILDERS.items()}
+
+
+EXACT: dict = {}
+
+
+def exact_gradient(made, where):
+    return EXACT.setdefault((id(made), where), enumerable.exact_gradient(made, where))
+
+
+def sure(estimator, params, key, exact, state=None):
+    """As many draws as bring the standard error of each part to 4% of the exact gradient's norm, by a look at the first few."""
+    block, pilot_key = 2000, jax.random.fold_in(key, 1)
+    state = estimator.init(params, key, enumerable.X) if state is None else state
+    pilot = variance(estimator, params, pilot_key, enumerable.X, num_draws=2 * block, state=state, block_size=block)
+    norms = {part: np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(exact[part]))) for part in pilot.norm}
+    needed = max(float(pilot.total_variance[part]) / (0.04 * norms[part]) ** 2 for part in norms)
+    blocks = int(np.ceil(max(needed / block, 5)))
+    return variance(estimator, params, key, enumerable.X, num_draws=blocks * block, state=state, block_size=block)
+
+
+SERVED = [(e, m) for e, (_, kinds) in UNBIASED.items() for m, own in enumerable.KINDS.items() if own <= kinds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "model"), SERVED)
+def test_unbiased_at_two_points(name, model, models, key, x64):
+    made = models[model]
+    estimator = UNBIASED[name][0](made.model, elbo)
+    for where in ("near", "far"):
+        exact = exact_gradient(made, where)
+        assert_gradient(sure(estimator, made.points[where], key, exact), exact)
+
+
+@pytest.mark.parametrize("model", enumerable.KINDS)
+def test_enumeration_is_exact(model, models, key, x64):
+    made = models[model]
+    for where in ("near", "far"):
+        estimator = estimators.enumerate_latents(made.model, elbo, num_samples=1)
+        exact, p = exact_gradient(made, where), made.points[where]
+        if model == "mixed":
+            assert_gradient(sure(estimator, p, key, exact), exact)
+        else:
+            found = gradient(estimator, p, key, enumerable.X)
+            tree_allclose(found.grads, exact, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(found.objective, made.elbo(p), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_declared_biased_is_biased(name, models, key, x64):
+    made = models["6 Bernoullis"]
+    exact = exact_gradient(made, "far")
+    found = estimators.certify(
+        BIASED[name](made.model, elbo), exact, made.points["far"], key, enumerable.X, num_draws=20_000, repeats=0
+    )
+    assert found.z["encoder"] > 10
+    assert found.bias["encoder"] > 0.02
+    assert found.standard_error["encoder"] < 0.05
+
+
+STATEFUL = {
+    "nvil": functools.partial(estimators.nvil, baseline=baselines.network((5,))),
+    "moving_average": functools.partial(estimators.score_function, baseline=baselines.moving_average()),
+    "network": functools.partial(estimators.score_function, baseline=baselines.network((5,))),
+    "rebar": estimators.rebar,
+    "relax": functools.partial(estimators.relax, critic=(5,)),
+}
+
+
+def updated(estimator, state, params, key, steps=300):
+    def one(state, k):
+        return estimator.estimate(params, state, k, enumerable.X)[1], None
+
+    return jax.jit(lambda state: jax.lax.scan(one, state, jax.random.split(key, steps))[0])(state)
+
+
+def random_state(state, key):
+    leaves, tree = jax.tree.flatten(state)
+    drawn = [
+        jax.random.normal(k, leaf.shape, leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        for leaf, k in zip(leaves, jax.random.split(key, len(leaves)))
+    ]
+    drawn = jax.tree.unflatten(tree, drawn)
+    if isinstance(state, RebarState):
+        fixed = tuple(one._replace(eta=jnp.asarray(0.7), log_temperature=jnp.log(0.3)) for one in drawn.tuned)
+        return drawn._replace(tuned=fixed)
+    return jax.tree.map(lambda own, new: jnp.abs(new) if own.shape == () else new, state, drawn)
+
+
+def unscaled(estimator):
+    """With the positive factor on what the encoder earns, which NVIL reports, taken out again."""
+
+    def estimate(params, state, key, batch, step=0):
+        found, after = estimator.estimate(params, state, key, batch, step)
+        factor = found.metrics.get("signal_scale", 1.0)
+        encoder = jax.tree.map(lambda g: g / factor, found.grads["encoder"])
+        return found._replace(grads={**found.grads, "encoder": encoder}), after
+
+    return estimator._replace(estimate=estimate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("model", ["6 Bernoullis", "two layers of 3"])
+def test_stateful_ones_at_three_states(name, model, models, key, x64):
+    made = models[model]
+    estimator, params = STATEFUL[name](made.model, elbo), made.points["far"]
+    first = jax.tree.map(
+        lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, estimator.init(params, key, enumerable.X)
+    )
+    exact = exact_gradient(made, "far")
+    for state in (first, updated(estimator, first, params, key), random_state(first, key)):
+        assert_gradient(sure(unscaled(estimator), params, key, exact, state), exact)
+
+
+def test_no_two_estimators_are_the_same_by_accident(models, key, x64):
+    made = models["6 Bernoullis"]
+    constructors = {**{n: c for n, (c, _) in UNBIASED.items() if n != "categorical"}, **BIASED, **STATEFUL}
+    constructors = {n: c for n, c in constructors.items() if n not in ("arsm", "moving_average", "network")}
+    flat = {}
+    for name, constructor in constructors.items():
+        grads = gradient(constructor(made.model, elbo), made.points["far"], key, enumerable.X).grads["encoder"]
+        flat[name] = np.concatenate([np.ravel(g) for g in jax.tree.leaves(grads)])
+    names = list(flat)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if {a, b} == {"vimco", "score_function, leave one out"}:
+                continue  # on the ELBO they are one and the same, by theorem
+            assert np.abs(flat[a] - flat[b]).max() > 1e-6, (a, b)
+
+
+def test_vimco_and_the_score_function_on_iwae_against_enumerated_tuples(models, key, x64):
+    """The exact gradient of IWAE with K = 2: a sum over pairs of states."""
+    made = models["2 categories of 4"]
+    p = made.points["near"]
+    states = jnp.stack(enumerable.states_of("2 categories of 4"))
+
+    def bound(params):
+        z = jnp.broadcast_to(states[:, None], (len(states), len(enumerable.X), *states.shape[1:]))
+        log_q = made.model.posterior(params, enumerable.X).log_prob(z)
+        log_w = made.model.likelihood(params, z).log_prob(enumerable.X) + made.model.prior(params).log_prob(z) - log_q
+        pairs = jnp.logaddexp(log_w[:, None], log_w[None]) - jnp.log(2)
+        return -jnp.mean(jnp.sum(jnp.exp(log_q[:, None] + log_q[None]) * pairs, (0, 1)))
+
+    exact = jax.grad(bound)(p)
+    for estimator in (
+        estimators.vimco(made.model, iwae, num_samples=2),
+        estimators.vimco(made.model, iwae, num_samples=2, mean="arithmetic"),
+        estimators.score_function(made.model, iwae, num_samples=2),
+    ):
+        assert_gradient(sure(estimator, p, key, exact), exact)

@@ -1,0 +1,203 @@
+"""Gradients through relaxed latents: Concrete, and the straight-through estimators. All biased for the discrete model."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vaejax import checks
+from vaejax.dists.chain import draw_layers
+from vaejax.dists.factors import Factors, factors, harden, noise, relax
+from vaejax.dists.relaxed import RelaxedLayers, states_of
+from vaejax.estimators.base import Terms, trial_of_weights
+from vaejax.estimators.problem import Problem, check_layers, problem, stateless, surrogate_gradient
+from vaejax.terms import log_terms
+from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, declares
+
+
+def concrete(
+    model: Model,
+    objective: Any,
+    *,
+    num_samples: int = 1,
+    temperature: Any = 0.5,
+    prior_temperature: Any = None,
+    kl: str = "relaxed",
+    terms: Terms = log_terms,
+) -> Estimator:
+    """The pathwise gradient of the relaxed objective: relaxed latents, with the densities of the relaxed posterior and prior.
+
+    Biased for the discrete model. At equal temperatures the relaxed KL is that of two logistics (or Gumbels) whatever the temperature, so
+    only the likelihood's bias vanishes as it falls.
+
+    Args:
+        model: with Bernoulli or categorical layers in posterior and prior, and a likelihood defined between their states.
+        objective: any function of log-terms.
+        num_samples: K.
+        temperature: of the posterior: a number, a schedule ``step -> T``, or a function of ``params`` (learned). Start at or below
+            1/(n−1) for n states.
+        prior_temperature: of the prior; None is the posterior's.
+        kl: ``"relaxed"``, or ``"discrete"``: relaxed draws in the likelihood with the closed-form KL of the discrete distributions, whose
+            objective is no bound of anything, but whose bias vanishes as the temperature falls. One layer only.
+        terms: as in `pathwise`.
+
+    Raises:
+        TypeError: from ``init``, for other latents.
+
+    Source:
+        Maddison, Mnih & Teh 2017, section 3.4 and appendix C; Jang, Gu & Poole 2017.
+
+    Examples:
+        >>> import vaejax
+        >>> from vaejax.dists import Bernoulli
+        >>> model = vaejax.Model(
+        ...     init=lambda key, batch: jnp.zeros(3),
+        ...     posterior=lambda p, x: Bernoulli(p + x),
+        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
+        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
+        ... )
+        >>> made = concrete(model, vaejax.objectives.elbo, temperature=0.5)
+        >>> made.estimate(jnp.zeros(3), (), jax.random.key(0), jnp.ones((5, 3)))[0].grads.shape
+        (3,)
+    """
+    checks.one_of(kl, "kl", ("relaxed", "discrete"))
+    made = problem("concrete", model, objective, num_samples, terms, closed_form=kl == "discrete")
+    _check_temperature(temperature)
+    if prior_temperature is not None:
+        _check_temperature(prior_temperature)
+
+    def terms_of(params: Params, key: Key, batch: Batch, step: Any) -> LogTerms:
+        t = _temperature(temperature, params, step)
+        if kl == "discrete":
+            return _at_path(made, functools.partial(_soft, t), params, key, batch, kl="closed_form")
+        of_prior = t if prior_temperature is None else _temperature(prior_temperature, params, step)
+        return made._replace(model=relaxed_model(model, t, of_prior)).draw(params, key, batch)
+
+    return _estimator("concrete", made, terms_of)
+
+
+def straight_through(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = log_terms) -> Estimator:
+    """Hard draws forwards, the gradient of the probabilities backwards: ∂z := ∂p. Biased.
+
+    Args:
+        model: with Bernoulli or categorical layers.
+        objective: any function of log-terms; the KL is the discrete one, in closed form where there is one.
+        num_samples: K.
+        terms: as in `pathwise`.
+
+    Source:
+        Bengio, Léonard & Courville 2013, section 4.
+    """
+    made = problem("straight_through", model, objective, num_samples, terms, closed_form=True)
+
+    def draw(q: Factors, key: Key, sample_shape: tuple[int, ...]) -> Array:
+        hard = q.distribution().sample(seed=key, sample_shape=sample_shape)
+        return _passed(hard, jnp.broadcast_to(q.probs, hard.shape))
+
+    return _estimator(
+        "straight_through", made, lambda params, key, batch, step: _at_path(made, draw, params, key, batch)
+    )
+
+
+def gumbel_straight_through(
+    model: Model, objective: Any, *, num_samples: int = 1, temperature: Any = 1.0, terms: Terms = log_terms
+) -> Estimator:
+    """Hard draws forwards, the gradient of the relaxed draw with the same noise backwards. Biased.
+
+    Args:
+        model: as in `straight_through`.
+        objective: as in `straight_through`.
+        num_samples: K.
+        temperature: as in `concrete`.
+        terms: as in `pathwise`.
+
+    Source:
+        Jang, Gu & Poole 2017, section 2.2.
+    """
+    made = problem("gumbel_straight_through", model, objective, num_samples, terms, closed_form=True)
+    _check_temperature(temperature)
+
+    def draw(t: Any, q: Factors, key: Key, sample_shape: tuple[int, ...]) -> Array:
+        y = q.logits + noise(q, key, sample_shape)
+        return _passed(harden(q, y), relax(q, y, t))
+
+    def terms_of(params: Params, key: Key, batch: Batch, step: Any) -> LogTerms:
+        at_temperature = functools.partial(draw, _temperature(temperature, params, step))
+        return _at_path(made, at_temperature, params, key, batch)
+
+    return _estimator("gumbel_straight_through", made, terms_of)
+
+
+def relaxed_model(model: Model, temperature: Any, prior_temperature: Any) -> Model:
+    """The model with every discrete layer of posterior and prior relaxed; the likelihood sees the relaxed states."""
+
+    def relaxed(function: Callable, t: Any) -> Callable:
+        @functools.wraps(function)
+        def build(*args: Any, **options: Any) -> RelaxedLayers:
+            return RelaxedLayers(function(*args, **options), t)
+
+        return build
+
+    @functools.wraps(model.likelihood)
+    def likelihood(params: Params, z: Any, *args: Any, **options: Any) -> Any:
+        return model.likelihood(params, states_of(z), *args, **options)
+
+    return model._replace(
+        posterior=relaxed(model.posterior, temperature),
+        prior=relaxed(model.prior, prior_temperature),
+        likelihood=likelihood,
+    )
+
+
+def _soft(t: Any, q: Factors, key: Key, sample_shape: tuple[int, ...]) -> Array:
+    return relax(q, q.logits + noise(q, key, sample_shape), t)
+
+
+def _passed(hard: Array, soft: Array) -> Array:
+    """The value of ``hard``, exactly, with the gradient of ``soft``."""
+    return jax.lax.stop_gradient(hard) + (soft - jax.lax.stop_gradient(soft))
+
+
+def _at_path(made: Problem, draw: Callable, params: Params, key: Key, batch: Batch, kl: str = "auto") -> LogTerms:
+    """Log-terms of the discrete model at draws that ``draw(factors, key, sample_shape)`` makes differentiable."""
+
+    def of_layer(layer: Any, layer_key: Key, sample_shape: tuple[int, ...]) -> Any:
+        found = factors(layer)
+        if found is None:
+            return layer.sample(seed=layer_key, sample_shape=sample_shape)
+        return draw(found, layer_key, sample_shape)
+
+    key, noise_key = jax.random.split(key)
+    posterior = made.draw(params, key, batch).posterior
+    latents = draw_layers(posterior, noise_key, (made.num_samples,), of_layer)
+    return made.at(params, latents, key, batch, kl=kl)
+
+
+def _check_temperature(temperature: Any) -> None:
+    if not callable(temperature):
+        checks.real(temperature, "temperature", minimum=0.0, open_minimum=True)
+
+
+def _temperature(temperature: Any, params: Params, step: Any) -> Any:
+    if not callable(temperature):
+        return temperature
+    return temperature(params) if declares(temperature, "params") else temperature(step)
+
+
+def _estimator(name: str, made: Problem, terms_of: Callable) -> Estimator:
+    trial_of_weights(name, made.objective, made.num_samples)
+
+    def init(params: Params, key: Key, batch: Any) -> None:
+        check_layers(name, made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="use score_function")
+
+    def estimate(params: Params, key: Key, batch: Batch, step: Any) -> Estimate:
+        def no_surrogate(terms: LogTerms) -> Array:
+            return jnp.zeros(terms.log_prior.shape[1:])
+
+        return surrogate_gradient(
+            made, params, batch, step, lambda params: terms_of(params, key, batch, step), no_surrogate
+        )
+
+    return stateless(made, init, estimate)

@@ -1,0 +1,239 @@
+"""Score-function (REINFORCE) gradients, with baselines as parts, and VIMCO's signal for objectives of several draws."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaejax import checks
+from vaejax.dists import is_reparameterized
+from vaejax.dists.chain import layers
+from vaejax.dists.factors import factors, log_prob_entries
+from vaejax.estimators import baselines
+from vaejax.estimators.base import Terms, peek_layers, refuse, trial, trial_of_weights
+from vaejax.estimators.baselines import Baseline
+from vaejax.estimators.problem import Problem, features, problem, surrogate_gradient
+from vaejax.estimators.signals import local_signals, vimco_signal
+from vaejax.terms import log_terms
+from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
+
+
+def score_function(
+    model: Model,
+    objective: Any,
+    *,
+    num_samples: int = 1,
+    baseline: Baseline | None = None,
+    rao_blackwell: bool = False,
+    terms: Terms = log_terms,
+) -> Estimator:
+    """REINFORCE: Σ_k (signal_k − baseline) ∇ log q(z_k|x), beside the gradient at fixed draws. For any posterior.
+
+    The signal of a draw is its own objective where the objective averages over draws (the ELBO), else the whole objective;
+    `leave_one_out` then subtracts the objective of the other draws. Layers that reparameterise keep their path beside layers
+    that do not; a posterior of which all layers reparameterise is scored whole.
+
+    Args:
+        model: any posterior with a log-probability; chains of layers too.
+        objective: any function of log-terms.
+        num_samples: K, draws per example.
+        baseline: `estimators.baselines`: None (plain), `constant`, `moving_average`, `network`, `leave_one_out`, sums of them.
+        rao_blackwell: gives each latent of a factorised discrete layer a signal without the terms that do not depend on it (the other
+            latents' log q; for a single layer under a factorised prior their log p too), and each layer of a chain one without the log q
+            of the layers before it. For objectives that average over draws.
+        terms: as in `pathwise`.
+
+    Raises:
+        ValueError: a baseline or an objective that needs K > 1 with one draw; Rao-Blackwellised signals of a bound of many draws.
+
+    Source:
+        Williams 1992; Paisley, Blei & Jordan 2012, eq. 4; Ranganath, Gerrish & Blei 2014, eqs. 3–5 (Rao-Blackwellised signals).
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, vaejax
+        >>> from vaejax.dists import Bernoulli
+        >>> model = vaejax.Model(
+        ...     init=lambda key, batch: {"q": jnp.zeros(3)},
+        ...     posterior=lambda p, x: Bernoulli(p["q"] + x),
+        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
+        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
+        ... )
+        >>> made = score_function(model, vaejax.objectives.elbo, num_samples=4, baseline=baselines.leave_one_out())
+        >>> x = jnp.ones((5, 3))
+        >>> params = model.init(None, x)
+        >>> made.estimate(params, made.init(params, jax.random.key(0), x), jax.random.key(1), x)[0].grads["q"].shape
+        (3,)
+    """
+    baseline = baselines.constant() if baseline is None else baseline
+    if not isinstance(baseline, Baseline):
+        raise TypeError(f"baseline must be made by vaejax.estimators.baselines, got {type(baseline).__name__}")
+    made = problem("score_function", model, objective, num_samples, terms)
+    if rao_blackwell and not made.objective.averages_draws:
+        refuse("score_function", made.objective, "a signal for each latent needs a mean over draws", "use vimco")
+    return _score_family("score_function", made, baseline, _local if rao_blackwell else _values)
+
+
+def nvil(
+    model: Model,
+    objective: Any,
+    *,
+    num_samples: int = 1,
+    baseline: Baseline | None = None,
+    decay: float = 0.8,
+    rao_blackwell: bool = True,
+    terms: Terms = log_terms,
+) -> Estimator:
+    """Score function with an input-dependent baseline, centring and variance normalisation, all learned from earlier steps.
+
+    Unbiased up to a positive factor on what the posterior's log-probabilities earn, 1/max(1, a running standard deviation of the
+    signals), which is reported as the metric ``signal_scale``.
+
+    Args:
+        model: as in `score_function`.
+        objective: an objective that averages over draws, such as the ELBO.
+        num_samples: K.
+        baseline: of x; None is `baselines.network()`.
+        decay: of the running mean and variance.
+        rao_blackwell: as in `score_function`: layer-wise signals.
+        terms: as in `pathwise`.
+
+    Source:
+        Mnih & Gregor 2014, sections 2.2–2.3 and algorithm 1.
+    """
+    inner = baselines.added(
+        baselines.network() if baseline is None else baseline, baselines.moving_average(decay=decay)
+    )
+    made = problem("nvil", model, objective, num_samples, terms, averages=True)
+    return _score_family("nvil", made, baselines.normalized(inner, decay=decay), _local if rao_blackwell else _values)
+
+
+def vimco(
+    model: Model,
+    objective: Any,
+    *,
+    num_samples: int = 2,
+    mean: str = "geometric",
+    terms: Terms = log_terms,
+) -> Estimator:
+    """Score function for objectives of K draws: each draw's signal is what the objective loses when its weight is replaced.
+
+    Args:
+        model: as in `score_function`.
+        objective: a function of the log-weights, such as `vaejax.objectives.iwae`.
+        num_samples: K > 1.
+        mean: of the other draws' weights, which stands in for a draw's own: ``"geometric"`` or ``"arithmetic"``.
+        terms: as in `pathwise`.
+
+    Raises:
+        ValueError: K = 1, or an objective that is no function of the log-weights alone.
+
+    Source:
+        Mnih & Rezende 2016, eqs. 8–10.
+    """
+    made = problem("vimco", model, objective, num_samples, terms)
+    checks.one_of(mean, "mean", ("geometric", "arithmetic"))
+    if num_samples < 2:
+        refuse(
+            "vimco", made.objective, "it needs K > 1 draws, got K=1", "use score_function, nvil or disarm for one draw"
+        )
+    if not made.objective.of_log_weights:
+        refuse("vimco", made.objective, "it is no function of the log-weights alone", "use score_function")
+    trial("vimco", made.objective, num_samples, "use another num_samples")
+    return _score_family("vimco", made, baselines.constant(), functools.partial(_vimco, mean))
+
+
+class ScoreState(NamedTuple):
+    """The baselines' states, one for each layer that is scored."""
+
+    baselines: tuple
+
+
+# (problem, stopped log-terms of the draws, params, key, batch, step) -> one signal for each layer
+Signals = Callable[..., list[Array]]
+
+
+def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals) -> Estimator:
+    trial_of_weights(name, made.objective, made.num_samples)
+    if baseline.needs_many_samples and (made.num_samples < 2 or not made.objective.averages_draws):
+        reason = "and K=1" if made.num_samples < 2 else "whose shares of a bound of many draws are not known"
+        refuse(
+            name, made.objective, f"its baseline is made of the other draws, {reason}", "use vimco, or moving_average"
+        )
+
+    def init(params: Params, key: Key, batch: Any) -> ScoreState:
+        checks.key(key)
+        batch = as_batch(batch)
+        seen = peek_layers(made.model, params, key, batch)
+        x = features(batch, len(seen[0].batch_shape))
+        return ScoreState(tuple(baseline.init(k, x) for k in jax.random.split(key, sum(_scored(seen)))))
+
+    def estimate(params: Params, state: ScoreState, key: Key, batch: Any, step: Any = 0) -> tuple[Estimate, ScoreState]:
+        batch = as_batch(batch)
+        drawn = made.draw(params, key, batch)
+        scored = _scored([layer for layer, _ in layers(drawn.posterior, drawn.latents)])
+        found = [s for s, keep in zip(signals(made, drawn, params, key, batch, step), scored) if keep]
+        x = features(batch, drawn.log_prior.ndim - 1)
+        # One factor for all layers, or the gradient would not be a multiple of the true one.
+        scale = functools.reduce(jnp.minimum, [jnp.asarray(baseline.scale(own)) for own in state.baselines])
+        left = [scale * (s - baseline.value(own, x, s)) for own, s in zip(state.baselines, found)]
+
+        def draw(params: Params) -> LogTerms:
+            # Draws that have a path and are scored instead must not move.
+            whole = all(is_reparameterized(layer) is True for layer, _ in layers(drawn.posterior, drawn.latents))
+            return made.at(params, drawn.latents, key, batch) if whole else made.draw(params, key, batch)
+
+        def surrogate(live: LogTerms) -> Array:
+            return _weighted_scores(live, scored, left)
+
+        result = surrogate_gradient(made, params, batch, step, draw, surrogate)
+        after = tuple(baseline.update(own, x, s) for own, s in zip(state.baselines, found))
+        metrics = {**result.metrics, "signal_scale": scale.astype(result.objective.dtype)}
+        return result._replace(metrics=metrics), ScoreState(after)
+
+    return Estimator(init, estimate, made.model.trainable, made.model.refresh)
+
+
+def _scored(seen: list[Any]) -> list[bool]:
+    """Which layers are scored: those without a path, or all where every layer has one."""
+    moves = [is_reparameterized(layer) is True for layer in seen]
+    return [True] * len(seen) if all(moves) else [not move for move in moves]
+
+
+def _weighted_scores(live: LogTerms, scored: list[bool], signals: list[Array]) -> Array:
+    """The mean over draws of Σ_layers signal · log q, ``[*batch]``, with entries where the signal has them."""
+    kept = [pair for pair, keep in zip(layers(live.posterior, live.latents), scored) if keep]
+    total: Any = 0.0
+    for (layer, z), signal in zip(kept, signals):
+        found = factors(layer)
+        by_entry = signal.ndim > live.log_prior.ndim
+        log_prob = log_prob_entries(found, z) if by_entry and found is not None else layer.log_prob(z)
+        share = jnp.mean(signal * log_prob, 0)
+        total = total + jnp.sum(share, tuple(range(live.log_prior.ndim - 1, share.ndim)))
+    return total
+
+
+def _values(made: Problem, drawn: LogTerms, params: Params, key: Key, batch: Batch, step: Any) -> list[Array]:
+    """Each draw's own objective, or K times the whole where there is no such thing, for every layer."""
+    if made.objective.averages_draws:
+        signal = made.values(drawn, step)
+    else:
+        whole = made.objective(drawn, step=step)
+        signal = jnp.broadcast_to(made.num_samples * whole, drawn.log_prior.shape)
+    return [signal] * len(layers(drawn.posterior, drawn.latents))
+
+
+def _local(made: Problem, drawn: LogTerms, params: Params, key: Key, batch: Batch, step: Any) -> list[Array]:
+    def total(log_prior: Array, log_posterior: Array) -> tuple[Array, Array]:
+        values = made.values(drawn._replace(log_prior=log_prior, log_posterior=log_posterior), step)
+        return jnp.sum(values), values
+
+    slopes, values = jax.grad(total, argnums=(0, 1), has_aux=True)(drawn.log_prior, drawn.log_posterior)
+    prior = call(made.model.prior, params, context=batch.context, mask=batch.mask)
+    return local_signals(drawn, prior, values, slopes)
+
+
+def _vimco(mean: str, made: Problem, drawn: LogTerms, *rest: Any) -> list[Array]:
+    signal = vimco_signal(drawn.log_weights, mean=mean, objective=made.objective, step=rest[-1])
+    return [made.num_samples * signal] * len(layers(drawn.posterior, drawn.latents))
