@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--chunk", type=int, nargs="+", default=[50, 250])
+    parser.add_argument("--estimators", nargs="+", default=["pathwise", "doubly_reparameterized"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--limit-gb", type=float, default=12.0, help="address space of each process beyond which it is stopped"
@@ -55,7 +56,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         chunk = None if options.one[1] == "None" else int(options.one[1])
         return measure(options.one[0], options.samples, chunk, options.repeats)
-    for estimator in ("pathwise", "doubly_reparameterized"):
+    for estimator in options.estimators:
         for chunk in (*options.chunk, None):
             command = [sys.executable, "-m", "benchmarks.many_draws", "--one", estimator, str(chunk)]
             command += ["--samples", str(options.samples), "--repeats", str(options.repeats)]

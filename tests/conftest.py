@@ -28,6 +28,13 @@ def pytest_unconfigure():
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled():
+    """Compiled programs are memory maps, of which a process may have 65,530: thousands of tests would run out of them."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(20261121)

@@ -81,6 +81,23 @@ def log_terms(
     return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior)
 
 
+def batch_shape(model: Model, params: Params, key: Key, batch: Any) -> tuple[int, ...]:
+    """``[*batch]`` as the model sees it, without computing anything.
+
+    Examples:
+        >>> import jax, vaejax
+        >>> model = vaejax.models.vae(x_shape=4, latent_size=2, hidden_sizes=(8,))
+        >>> batch_shape(model, model.init(jax.random.key(0), None), jax.random.key(1), jax.numpy.ones((5, 4)))
+        (5,)
+    """
+
+    # Only the array: a posterior need not be a pytree.
+    def log_posterior(*arguments: Any) -> Array:
+        return log_terms(model, *arguments).log_posterior
+
+    return jax.eval_shape(log_posterior, params, key, batch).shape[1:]
+
+
 def _closed_form_kl(
     posterior: Any, prior: Any, kl: str, batch_shape: tuple[int, ...]
 ) -> tuple[Array | None, Array | None]:

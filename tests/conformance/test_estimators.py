@@ -15,11 +15,11 @@ from vaejax import Batch, train
 
 ALLOWED = [(e, o) for e in ESTIMATORS for o in OBJECTIVES if o not in REFUSED[e]]
 # Estimators for discrete latents meet the bulk of the objectives when built only: tests of their own certify them.
-SEVERAL = ("elbo", "iwae", "elbo, beta")
+SEVERAL = ("elbo", "iwae")
 PAIRS = [(e, o) for e, o in ALLOWED if e in PATHS or o in SEVERAL]
 # Every check on one objective of each kind; every pair through the one compiled check of them all.
 KINDS = ("elbo", "iwae")
-TRIPLES = [(e, o, MODEL_OF[e]) for e, o in PAIRS if o in KINDS and (e in PATHS or o == "elbo" or e == "vimco")]
+TRIPLES = [(e, o, MODEL_OF[e]) for e, o in PAIRS if o in KINDS and (e in PATHS or o == "elbo")]
 
 
 def setup(estimator, objective, model, dtype=jnp.float32, **options):
@@ -85,7 +85,7 @@ def test_shapes_and_finite_gradients(estimator, objective, model, key):
     np.testing.assert_allclose(estimate.metrics["objective"], estimate.objective.mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("estimator", "objective", "model"), TRIPLES)
+@pytest.mark.parametrize(("estimator", "objective", "model"), [triple for triple in TRIPLES if triple[0] in PATHS])
 @pytest.mark.parametrize("examples", [1, 5])
 def test_masks_and_weights(estimator, objective, model, examples, key):
     """NaN under the mask changes nothing; a weight of zero removes an example's gradient."""

@@ -55,32 +55,28 @@ def check_model(model: Any) -> None:
         )
 
 
-def peek_layers(model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1) -> list[Any]:
-    """The layers of the posterior on abstract values (one, where it is no chain): types and shapes can be read, numbers cannot."""
+def peek_posterior(
+    model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1
+) -> tuple[Any, Any, list[Any]]:
+    """The posterior on abstract values, its draws, and its layers (one, where it is no chain).
+
+    Types and shapes can be read, numbers cannot.
+    """
     seen: list[Any] = []
 
     def build(params: Params, batch: Batch) -> Any:
         posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
         latents = posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))[0]
-        seen.extend(layers(posterior, latents))
+        seen.extend((posterior, [layer for layer, _ in layers(posterior, latents)]))
         return latents
 
     latents = jax.eval_shape(build, params, as_batch(batch))
-    del latents
-    return [layer for layer, _ in seen]
+    return seen[0], latents, seen[1]
 
 
-def peek_posterior(model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1) -> tuple[Any, Any]:
-    """The posterior object and its draws on abstract values."""
-    seen = []
-
-    def build(params: Params, batch: Batch) -> Any:
-        posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
-        seen.append(posterior)
-        return posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))[0]
-
-    latents = jax.eval_shape(build, params, as_batch(batch))
-    return seen[0], latents
+def peek_layers(model: Model, params: Params, key: Key, batch: Any) -> list[Any]:
+    """The layers of `peek_posterior`."""
+    return peek_posterior(model, params, key, batch)[2]
 
 
 def check_reparameterized(model: Model, params: Params, key: Key, batch: Any, noise: str = "independent") -> Any:
@@ -90,13 +86,13 @@ def check_reparameterized(model: Model, params: Params, key: Key, batch: Any, no
         TypeError: for a raw key, and for a posterior whose draws are not differentiable or have no map from the noise wanted.
     """
     checks.key(key)
-    posterior, latents = peek_posterior(model, params, key, batch)
-    discrete = not all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(latents))
-    if discrete or is_reparameterized(posterior) is False:
+    posterior, latents, seen = peek_posterior(model, params, key, batch)
+    jumps = [layer for layer in seen if is_reparameterized(layer) is False]
+    if jumps or not all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(latents)):
         raise TypeError(
-            f"posterior is {type(posterior).__name__}, whose draws are not differentiable in its parameters, so pathwise gradients "
-            "would be silently wrong; use a reparameterised posterior (vaejax.dists.diagonal_normal), or an estimator for discrete "
-            "latents from vaejax.estimators.catalogue()"
+            f"posterior is {type((jumps or [posterior])[0]).__name__}, whose draws are not differentiable in its parameters, so "
+            "pathwise gradients would be silently wrong; use a reparameterised posterior (vaejax.dists.diagonal_normal), or an "
+            "estimator for discrete latents: enumerate_latents, disarm, rebar, vimco, … (vaejax.estimators.catalogue())"
         )
     if noise != "independent":
         peek_posterior(by_roles(model, noise=noise), together(params), key, batch, num_samples=2)

@@ -16,7 +16,7 @@ from vaejax.numerics import (
     merge_moments,
     weight_moments,
 )
-from vaejax.terms import log_terms
+from vaejax.terms import batch_shape, log_terms
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
 
 # Entries of x|z held at once: 4 MB of float32 stays in a CPU's cache, where larger blocks run at the speed of memory;
@@ -176,12 +176,12 @@ def _map_examples(
 def _compiled(
     summary: Callable, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Key, batch: Batch
 ) -> Any:
-    batch_shape = jax.eval_shape(functools.partial(log_terms, model), params, key, batch).log_posterior.shape[1:]
-    examples = batch_shape[0] if batch_shape else 1
+    shape = batch_shape(model, params, key, batch)
+    examples = shape[0] if shape else 1
     entries = max(1, batch.x.size // max(examples, 1))
     budget = _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
     chunk = min(num_samples, chunk_size or max(1, min(_LARGEST_CHUNK, budget // entries)))
-    if not batch_shape:
+    if not shape:
         return _stream(summary, model, num_samples, chunk, params, key, batch)
 
     def one(example: tuple[Key, Batch]) -> Any:

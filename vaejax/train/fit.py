@@ -1,7 +1,6 @@
 """Training from data to a fitted state, with validation, history and a progress bar."""
 
 import contextlib
-import functools
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import optax
 
 from vaejax import checks
-from vaejax.terms import log_terms
+from vaejax.terms import batch_shape
 from vaejax.train import finite, runs
 from vaejax.train.callbacks import Callback
 from vaejax.train.epoch import Preprocess, make_epoch
@@ -247,8 +246,8 @@ def _check_files(run_directory: Any, resume: Any, save_every: Any, state: Any) -
 
 
 def _check_batch_axis(model: Model, state: TrainState, data: Batch, num_examples: int, batch_size: int) -> None:
-    shape = jax.eval_shape(functools.partial(log_terms, model), state.params, state.key, data).log_posterior.shape
-    if len(shape) < 2:
+    shape = batch_shape(model, state.params, state.key, data)
+    if not shape:
         raise ValueError(
             f"data of shape {list(data.x.shape)} are a single example to this model; add a leading axis of examples"
         )
