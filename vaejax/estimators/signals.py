@@ -47,7 +47,7 @@ def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any 
 
     Examples:
         >>> [round(float(s), 4) for s in vimco_signal(jnp.log(jnp.array([1.0, 3.0])))]
-        [0.6931, -0.4055]
+        [-0.4055, 0.6931]
     """
     checks.one_of(mean, "mean", ("geometric", "arithmetic"))
     evaluate, count = as_objective(objective), len(log_weights)
