@@ -36,6 +36,11 @@ def model(posterior=None, size=4):
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, 6)), jnp.float32)
 
 
+@vaejax.objectives.objective(of_log_weights=True)
+def squared(terms, *, step=0):
+    return jnp.mean(terms.log_weights, 0) ** 2
+
+
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
@@ -45,6 +50,11 @@ X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, 6)), jnp.float32)
             lambda: estimators.vimco(model(), iwae, num_samples=1),
             ValueError,
             "K > 1 draws, got K=1; use score_function",
+        ),
+        (
+            lambda: estimators.vimco(model(), squared, num_samples=3),
+            ValueError,
+            "squared: it does not rise by c where all log-weights do, as bounds do; use score_function",
         ),
         (
             lambda: estimators.arm(model(lambda p, x: OneHotCategorical(x @ p["encoder"][0])), elbo),

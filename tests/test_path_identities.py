@@ -9,7 +9,7 @@ import pytest
 
 import vaejax
 from tests.helpers import gradient, tree_allclose
-from vaejax import Model
+from vaejax import Model, dists
 from vaejax.dists import diagonal_normal
 from vaejax.estimators import (
     doubly_reparameterized,
@@ -162,6 +162,40 @@ def test_layers_whose_prior_shares_params_with_the_posterior(prior, objective, k
             functools.reduce(lambda t, k: t[k.key], path, tree) for tree in (dreg.mean, plain.variance, dreg.variance)
         )
         assert (np.abs(a - b) < 5 * np.sqrt((va + vb) / 100_000)).all(), jax.tree_util.keystr(path)
+
+
+def test_a_prior_drawn_the_other_way_round(key, x64):
+    """A top-down prior over latents that are encoded bottom-up gives what the same model with its latents renamed gives."""
+    params = {"encoder": jnp.array([0.4, -0.2]), "prior": {"top": jnp.array([0.3]), "weight": jnp.array(0.7)}}
+    x = jnp.array([[0.8], [-1.1]])
+
+    def build(encoded, generated):
+        def posterior(p, x):
+            return dists.Chain(
+                [lambda _: unit(p["encoder"][0] * x), lambda low: unit(p["encoder"][1] * x + low[0])], encoded
+            )
+
+        def prior(p):
+            return dists.Chain(
+                [lambda _: unit(p["prior"]["top"]), lambda top: unit(p["prior"]["weight"] * top[0])], generated
+            )
+
+        def likelihood(p, z):
+            return diagonal_normal(z[encoded[0]], jnp.asarray(0.6))
+
+        return Model(init=lambda key, batch: params, posterior=posterior, prior=prior, likelihood=likelihood)
+
+    def unit(loc):
+        return diagonal_normal(loc, log_scale=jnp.zeros_like(loc))
+
+    a, b = (
+        gradient(
+            doubly_reparameterized(model, iwae, num_samples=3, prior="reparameterized"), params, jax.random.key(1), x
+        ).grads
+        for model in (build((0, 1), (1, 0)), build((1, 0), (0, 1)))
+    )
+    assert float(jnp.abs(a["prior"]["weight"])) > 1e-3
+    tree_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_a_penalty_keeps_its_plain_gradient(small, key):

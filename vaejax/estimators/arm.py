@@ -85,7 +85,7 @@ def _antithetic(
 
 
 def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = log_terms) -> Estimator:
-    """Augment–REINFORCE–swap–merge: the categorical relative of ARM, with n(n−1)/2 more evaluations a draw for n categories.
+    """Augment–REINFORCE–swap–merge: the categorical relative of ARM, with n(n−1)/2 + 1 more evaluations a draw for n categories.
 
     With ϖ ~ Dirichlet(1) and z^{m⇌j} the category that wins when ϖ_m and ϖ_j are swapped (in all groups at once), logit c gets
     the mean over j of (f(z^{c⇌j}) − mean_m f(z^{m⇌j})) (1 − n ϖ_j).
@@ -118,7 +118,8 @@ def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = l
         noise = jax.random.exponential(noise_key, z.shape, z.dtype)
         varpi = noise / jnp.sum(noise, -1, keepdims=True)
         log_varpi = jnp.log(noise)
-        firsts, seconds = jnp.triu_indices(n)
+        # Swapping m with itself changes nothing: those n cases are one, the first pair.
+        firsts, seconds = (jnp.concatenate([jnp.zeros(1, int), of]) for of in jnp.triu_indices(n, 1))
 
         def at_swap(pair: tuple[Array, Array]) -> Array:
             m, j = pair
@@ -128,7 +129,7 @@ def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = l
             return values.at(redrawn_below(drawn, index, chosen, below_key))
 
         found = jax.lax.map(at_swap, (firsts, seconds))
-        table = jnp.zeros((n, n, *found.shape[1:]), found.dtype).at[firsts, seconds].set(found)
+        table = jnp.broadcast_to(found[0], (n, n, *found.shape[1:])).at[firsts, seconds].set(found)
         table = table.at[seconds, firsts].set(found)
         centred = table - jnp.mean(table, 0)
         lead = (..., *(None,) * (layer.event_ndims - 1))

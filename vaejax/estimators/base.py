@@ -12,7 +12,9 @@ from vaejax.dists.chain import layers
 from vaejax.dists.noise import KINDS as NOISE_KINDS
 from vaejax.estimators.roles import by_roles, together
 from vaejax.objectives import Objective, divergence
-from vaejax.types import Array, Batch, Key, LogTerms, Model, Params, as_batch, call, observed
+from vaejax.types import Array, Batch, Estimate, Key, LogTerms, Model, Params, as_batch, call, observed
+
+Terms = Callable[..., LogTerms]
 
 
 def weighted_mean(values: Array, weight: Array | None) -> Array:
@@ -45,6 +47,40 @@ def loss(
         "kl": weighted_mean(divergence(terms), weight),
     }
     return -mean if objective.maximize else mean, (values, jax.lax.stop_gradient(metrics))
+
+
+def gradient(
+    objective: Objective,
+    params: Params,
+    batch: Batch,
+    step: Any,
+    draw: Callable[[Params], LogTerms],
+    surrogate: Callable[[LogTerms], Array] | None = None,
+) -> Estimate:
+    """The gradient of the objective at the draws that ``draw(params)`` gives, plus that of ``surrogate(terms) -> [*batch]``.
+
+    The surrogate is in the direction of the objective; its value does not count.
+    """
+    sign = -1 if objective.maximize else 1
+
+    def loss_of(params: Params) -> Any:
+        terms = draw(params)
+        value, auxiliary = loss(objective, terms, batch.weight, step)
+        if surrogate is not None:
+            value = value + sign * weighted_mean(surrogate(terms), batch.weight)
+        return value, auxiliary
+
+    (_, (values, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    return Estimate(values, grads, metrics)
+
+
+def evaluated(
+    terms: Terms, model: Model, params: Any, key: Key, batch: Batch, num_samples: int, *, kl: str | None = None
+) -> LogTerms:
+    """What ``terms`` gives in training mode; ``kl="none"`` holds for terms of one's own that know no such option too."""
+    options = {} if kl is None else {"kl": kl}
+    drawn = call(terms, model, params, key, batch, num_samples=num_samples, training=True, **options)
+    return drawn._replace(kl=None, kl_parts=None) if kl == "none" else drawn
 
 
 def check_model(model: Any) -> None:
@@ -144,6 +180,3 @@ def trial_of_weights(estimator: str, objective: Objective, num_samples: int) -> 
 def refuse(estimator: str, objective: Objective, reason: str, way_out: str) -> NoReturn:
     """The error for a pair that is undefined or biased."""
     raise ValueError(f"{estimator} cannot serve the objective {objective.name}: {reason}; {way_out}")
-
-
-Terms = Callable[..., LogTerms]

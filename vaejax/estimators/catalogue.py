@@ -64,7 +64,7 @@ _TABLE: tuple[tuple, ...] = (
     (relax, _BOTH, _MEANS, False, "Grathwohl et al. 2018, eqs. 7-11", "L, with two slopes"),
     (arm, "Bernoulli, chains", _MEANS, False, "Yin & Zhou 2019, eq. 5", "L"),
     (disarm, "Bernoulli, chains", _MEANS, False, "Dong et al. 2020, eq. 6; Yin et al. 2020", "L"),
-    (arsm, "categorical, chains", _MEANS, False, "Yin, Yue & Zhou 2019, theorem 1", "L n(n+1)/2"),
+    (arsm, "categorical, chains", _MEANS, False, "Yin, Yue & Zhou 2019, theorem 1", "L (n(n-1)/2 + 1)"),
     (
         measure_valued,
         "Bernoulli, categorical, Poisson, Normal, chains",

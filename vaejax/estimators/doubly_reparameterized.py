@@ -9,12 +9,14 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists import reparameterized_at
+from vaejax.dists.chain import layers
 from vaejax.estimators.base import (
     Terms,
     check_model,
     check_noise,
     check_reparameterized,
     check_support,
+    evaluated,
     loss,
     refuse,
     trial,
@@ -35,7 +37,6 @@ from vaejax.types import (
     Model,
     Params,
     as_batch,
-    call,
 )
 
 # Second derivatives are taken for as many draws at once as keep this many numbers per example.
@@ -177,8 +178,7 @@ def _linear(parts: _Parts, params: Params, batch: Batch, key: Key, num_samples: 
 
 
 def _log_terms(parts: _Parts, model: Model, roles: Roles, key: Key, batch: Batch, num_samples: int) -> LogTerms:
-    drawn = call(parts.terms, model, roles, key, batch, num_samples=num_samples, training=True, kl="none")
-    return drawn._replace(kl=None, kl_parts=None)
+    return evaluated(parts.terms, model, roles, key, batch, num_samples, kl="none")
 
 
 def _draw(parts: _Parts, sample: Params, key: Key, batch: Batch, num_samples: int) -> Any:
@@ -248,10 +248,7 @@ def _distributions(parts: _Parts, params: Params, z: Any, key: Key, batch: Batch
     model = by_roles(parts.model, given=z)
     model = model._replace(prior=recording("prior", model.prior), posterior=recording("posterior", model.posterior))
     _log_terms(parts, model, together(params), key, batch, len(jax.tree.leaves(z)[0]))
-    prior = seen["prior"]
-    if hasattr(prior, "conditionals"):
-        return [(layer(tuple(z[:i])), z[i]) for i, layer in enumerate(prior.conditionals)], seen["posterior"]
-    return [(prior, z)], seen["posterior"]
+    return layers(seen["prior"], z), seen["posterior"]
 
 
 def _prior_path(
@@ -263,9 +260,9 @@ def _prior_path(
     def values(params: Params) -> list[Any]:
         return [reparameterized_at(*layer) for layer in _distributions(parts, params, z, key, batch)[0]]
 
-    layers, posterior = _distributions(parts, stopped, z, key, batch)
+    seen, posterior = _distributions(parts, stopped, z, key, batch)
     of_posterior = jax.grad(lambda z: jnp.sum(share * posterior.log_prob(z)))(z)
-    of_layers = [jax.grad(lambda v, p=p: jnp.sum(share * p.log_prob(v)))(value) for p, value in layers]
-    # A single layer is a bare array, several are a sequence: the leaves are the layers in either case.
+    of_layers = [jax.grad(lambda v, p=p: jnp.sum(share * p.log_prob(v)))(value) for p, value in seen]
+    # A single layer is a bare array, several are a tuple: the leaves are the layers in either case.
     path = jax.tree.leaves(jax.tree.map(jnp.add, through_weights, of_posterior))
     return jax.vjp(values, params)[1]([jnp.subtract(a, b) for a, b in zip(path, of_layers)])[0]

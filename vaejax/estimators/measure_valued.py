@@ -11,15 +11,8 @@ from vaejax.dists.chain import layers
 from vaejax.dists.factors import Factors, factors
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.univariate import Poisson
-from vaejax.estimators.base import Terms, peek_layers
-from vaejax.estimators.problem import (
-    Values,
-    problem,
-    redrawn_below,
-    stateless,
-    stopped_values,
-    surrogate_gradient,
-)
+from vaejax.estimators.base import Terms, gradient, peek_layers
+from vaejax.estimators.problem import Values, problem, redrawn_below, stateless, stopped_values
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch
 
@@ -70,7 +63,7 @@ def measure_valued(model: Model, objective: Any, *, num_samples: int = 1, terms:
         def draw(params: Params) -> LogTerms:
             return made.at(params, drawn.latents, key, batch)
 
-        return surrogate_gradient(made, params, batch, step, draw, surrogate)
+        return gradient(made.objective, params, batch, step, draw, surrogate)
 
     return stateless(made, init, estimate)
 

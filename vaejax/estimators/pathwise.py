@@ -13,6 +13,8 @@ from vaejax.estimators.base import (
     check_noise,
     check_reparameterized,
     check_support,
+    evaluated,
+    gradient,
     loss,
     refuse,
     trial,
@@ -22,7 +24,7 @@ from vaejax.estimators.chunks import bare, in_chunks, mean_over_chunks
 from vaejax.estimators.roles import by_roles, sticking, together
 from vaejax.objectives import Objective, as_objective
 from vaejax.terms import log_terms
-from vaejax.types import Batch, EmptyState, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
+from vaejax.types import Batch, EmptyState, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch
 
 
 def pathwise(
@@ -75,9 +77,9 @@ def pathwise(
     trial_of_weights("pathwise", options.objective, num_samples)
     init = functools.partial(check_reparameterized, model, noise=noise)
     if noise == "independent":
-        return _estimator(model, options, functools.partial(_terms, terms, model), init)
+        return _estimator(model, options, functools.partial(evaluated, terms, model), init)
     split = by_roles(model, noise=noise)
-    return _estimator(model, options, lambda params, *rest: _terms(terms, split, together(params), *rest), init)
+    return _estimator(model, options, lambda params, *rest: evaluated(terms, split, together(params), *rest), init)
 
 
 def sticking_the_landing(
@@ -137,8 +139,7 @@ def sticking_the_landing(
         check_support("sticking_the_landing", check_reparameterized(model, params, key, batch, noise))
 
     def without_score(params: Params, *rest: Any) -> LogTerms:
-        # Terms of one's own need not know kl=.
-        return _terms(terms, split, sticking(params), *rest, kl="none")._replace(kl=None, kl_parts=None)
+        return evaluated(terms, split, sticking(params), *rest, kl="none")
 
     return _estimator(model, options, without_score, init)
 
@@ -147,12 +148,6 @@ class _Options(NamedTuple):
     objective: Objective
     num_samples: int
     chunk_size: int | None
-
-
-def _terms(
-    terms: Terms, model: Model, params: Any, key: Key, batch: Batch, num_samples: int, **options: Any
-) -> LogTerms:
-    return call(terms, model, params, key, batch, num_samples=num_samples, training=True, **options)
 
 
 def _estimator(
@@ -177,11 +172,7 @@ def _gradient(
     objective, num_samples, chunk_size = options
 
     def all_at_once(key: Key, num_samples: int, keep: Callable = lambda terms: terms) -> Estimate:
-        def loss_of(params: Params) -> Any:
-            return loss(objective, keep(terms_of(params, key, batch, num_samples)), batch.weight, step)
-
-        (_, (values, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        return Estimate(values, grads, metrics)
+        return gradient(objective, params, batch, step, lambda p: keep(terms_of(p, key, batch, num_samples)))
 
     if chunk_size is None:
         return all_at_once(key, num_samples)

@@ -6,12 +6,20 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.estimators.base import Terms, check_model, check_noise, check_reparameterized, loss, trial_of_weights
+from vaejax.estimators.base import (
+    Terms,
+    check_model,
+    check_noise,
+    check_reparameterized,
+    evaluated,
+    loss,
+    trial_of_weights,
+)
 from vaejax.estimators.chunks import bare, in_chunks
 from vaejax.estimators.roles import by_roles, encoder_decoder
 from vaejax.objectives import Objective, as_objective
 from vaejax.terms import log_terms
-from vaejax.types import EmptyState, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
+from vaejax.types import EmptyState, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch
 
 
 def piwae(
@@ -70,7 +78,7 @@ def piwae(
 
         def evaluate(of_encoder: Params, of_decoder: Params, key: Key, num_samples: int) -> LogTerms:
             roles = encoder_decoder(of_encoder, of_decoder)
-            drawn = call(terms, split, roles, key, batch, num_samples=num_samples, training=True)
+            drawn = evaluated(terms, split, roles, key, batch, num_samples)
             return bare(drawn) if chunk_size else drawn._replace(posterior=None)
 
         def linear(key: Key, num_samples: int) -> Any:

@@ -14,7 +14,7 @@ from vaejax import checks
 from vaejax.dists.chain import layers
 from vaejax.dists.factors import Factors, factors
 from vaejax.dists.reparameterization import is_reparameterized
-from vaejax.estimators.base import Terms, check_model, loss, peek_layers, refuse, trial, weighted_mean
+from vaejax.estimators.base import Terms, check_model, evaluated, gradient, peek_layers, refuse, trial
 from vaejax.estimators.roles import Roles, by_roles, together
 from vaejax.objectives import Objective, as_objective
 from vaejax.types import (
@@ -28,7 +28,6 @@ from vaejax.types import (
     Model,
     Params,
     as_batch,
-    call,
     observed,
 )
 
@@ -68,12 +67,12 @@ class Problem(NamedTuple):
         return jax.vmap(of_one)(*terms[:3])
 
     def _terms(self, model: Model, params: Any, key: Key, batch: Batch, num_samples: int, kl: str = "none") -> LogTerms:
-        drawn = call(self.terms, model, params, key, batch, num_samples=num_samples, training=True, kl=kl)
+        drawn = evaluated(self.terms, model, params, key, batch, num_samples, kl=kl)
         if drawn.latents is None or drawn.posterior is None:
             raise ValueError(
                 "this estimator needs terms that report their latents and posterior, as vaejax.log_terms does"
             )
-        return drawn._replace(kl=None, kl_parts=None) if kl == "none" else drawn
+        return drawn
 
 
 def problem(
@@ -101,32 +100,11 @@ def problem(
             "use vimco for objectives of the log-weights, or score_function",
         )
     # What fails for want of latents may do with them; what fails for want of a closed-form KL will not get one.
-    if not closed_form:
+    if checked.of_log_weights:
+        trial(name, checked, num_samples, "change that option, or num_samples")
+    elif not closed_form:
         trial(name, checked, num_samples, "use pathwise where the latents reparameterise", errors=(ValueError,))
     return Problem(model, checked, num_samples, terms)
-
-
-def surrogate_gradient(
-    problem: Problem,
-    params: Params,
-    batch: Batch,
-    step: Any,
-    draw: Callable[[Params], LogTerms],
-    surrogate: Callable[[LogTerms], Array],
-) -> Estimate:
-    """The gradient of the objective at the draws that ``draw(params)`` gives, plus that of ``surrogate(terms) -> [*batch]``.
-
-    The surrogate is in the direction of the objective; its value does not count.
-    """
-    sign = -1 if problem.objective.maximize else 1
-
-    def loss_of(params: Params) -> Any:
-        terms = draw(params)
-        value, auxiliary = loss(problem.objective, terms, batch.weight, step)
-        return value + sign * weighted_mean(surrogate(terms), batch.weight), auxiliary
-
-    (_, (values, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    return Estimate(values, grads, metrics)
 
 
 def discrete_layers(terms: LogTerms) -> list[tuple[Factors | None, Any]]:
@@ -250,8 +228,8 @@ def by_layer(problem: Problem, signal: LayerSignal) -> Callable[[Params, Key, Ba
             None if layer is None else signal(drawn, layer, z, index, jax.random.fold_in(signal_key, index), values)
             for index, (layer, z) in enumerate(discrete_layers(drawn))
         ]
-        return surrogate_gradient(
-            problem,
+        return gradient(
+            problem.objective,
             params,
             batch,
             step,

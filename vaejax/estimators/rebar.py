@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import checks
-from vaejax.dists import factors as family
 from vaejax.dists.factors import Factors, couple, factors, noise, score
-from vaejax.estimators.base import Terms
+from vaejax.dists.factors import relax as relaxed_state
+from vaejax.estimators.base import Terms, gradient
 from vaejax.estimators.problem import (
     Problem,
     Values,
@@ -22,7 +22,6 @@ from vaejax.estimators.problem import (
     problem,
     replaced,
     stopped_values,
-    surrogate_gradient,
 )
 from vaejax.nets import Network, mlp
 from vaejax.terms import log_terms
@@ -175,8 +174,8 @@ def _control_variate(
         updates, opt_state = tuner.update(slopes, state.opt_state, state.tuned)
         left = iter(cotangents)
         by_layer = [None if layer is None else next(left) for layer, _ in discrete_layers(drawn)]
-        result = surrogate_gradient(
-            made,
+        result = gradient(
+            made.objective,
             params,
             batch,
             step,
@@ -243,7 +242,7 @@ def _relaxed_value(
     drawn: LogTerms, values: Values, q: Factors, index: int, key: Key, y: Array, temperature: Array
 ) -> Array:
     """f with one layer relaxed at y, and the layers below it relaxed given that, with noise of their own."""
-    latents = replaced(drawn.latents, index, family.relax(q, y, temperature))
+    latents = replaced(drawn.latents, index, relaxed_state(q, y, temperature))
     if isinstance(latents, tuple):
         for later in range(index + 1, len(latents)):
             layer = drawn.posterior.conditionals[later](latents[:later])
@@ -253,7 +252,7 @@ def _relaxed_value(
                 found = factors(layer)
                 if found is None:
                     return layer.sample(seed=key, sample_shape=shape)
-                return family.relax(found, found.logits + noise(found, key, shape), temperature)
+                return relaxed_state(found, found.logits + noise(found, key, shape), temperature)
 
             lead = () if len(layer.batch_shape) == drawn.log_prior.ndim else (len(y),)
             latents = replaced(latents, later, draw(layer, below, lead))

@@ -11,8 +11,8 @@ from vaejax import checks
 from vaejax.dists.chain import draw_layers
 from vaejax.dists.factors import Factors, factors, harden, noise, relax
 from vaejax.dists.relaxed import RelaxedLayers, states_of
-from vaejax.estimators.base import Terms, trial_of_weights
-from vaejax.estimators.problem import Problem, check_layers, problem, stateless, surrogate_gradient
+from vaejax.estimators.base import Terms, gradient
+from vaejax.estimators.problem import Problem, check_layers, problem, stateless
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, declares
 
@@ -187,17 +187,10 @@ def _temperature(temperature: Any, params: Params, step: Any) -> Any:
 
 
 def _estimator(name: str, made: Problem, terms_of: Callable) -> Estimator:
-    trial_of_weights(name, made.objective, made.num_samples)
-
     def init(params: Params, key: Key, batch: Any) -> None:
         check_layers(name, made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="use score_function")
 
     def estimate(params: Params, key: Key, batch: Batch, step: Any) -> Estimate:
-        def no_surrogate(terms: LogTerms) -> Array:
-            return jnp.zeros(terms.log_prior.shape[1:])
-
-        return surrogate_gradient(
-            made, params, batch, step, lambda params: terms_of(params, key, batch, step), no_surrogate
-        )
+        return gradient(made.objective, params, batch, step, lambda params: terms_of(params, key, batch, step))
 
     return stateless(made, init, estimate)

@@ -12,10 +12,10 @@ from vaejax.dists import is_reparameterized
 from vaejax.dists.chain import layers
 from vaejax.dists.factors import factors, log_prob_entries
 from vaejax.estimators import baselines
-from vaejax.estimators.base import Terms, peek_layers, refuse, trial, trial_of_weights
+from vaejax.estimators.base import Terms, gradient, peek_layers, refuse
 from vaejax.estimators.baselines import Baseline
-from vaejax.estimators.problem import Problem, features, problem, surrogate_gradient
-from vaejax.estimators.signals import local_signals, vimco_signal
+from vaejax.estimators.problem import Problem, features, problem
+from vaejax.estimators.signals import local_signals, moves_with_log_weights, vimco_signal
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
 
@@ -121,13 +121,13 @@ def vimco(
 
     Args:
         model: as in `score_function`.
-        objective: a function of the log-weights, such as `vaejax.objectives.iwae`.
+        objective: a function of the log-weights that rises by c where all of them do, such as `vaejax.objectives.iwae`.
         num_samples: K > 1.
         mean: of the other draws' weights, which stands in for a draw's own: ``"geometric"`` or ``"arithmetic"``.
         terms: as in `pathwise`.
 
     Raises:
-        ValueError: K = 1, or an objective that is no function of the log-weights alone.
+        ValueError: K = 1, or an objective that is no such function.
 
     Source:
         Mnih & Rezende 2016, eqs. 8–10.
@@ -140,7 +140,13 @@ def vimco(
         )
     if not made.objective.of_log_weights:
         refuse("vimco", made.objective, "it is no function of the log-weights alone", "use score_function")
-    trial("vimco", made.objective, num_samples, "use another num_samples")
+    if not moves_with_log_weights(made.objective, num_samples):
+        refuse(
+            "vimco",
+            made.objective,
+            "it does not rise by c where all log-weights do, as bounds do",
+            "use score_function",
+        )
     return _score_family("vimco", made, baselines.constant(), functools.partial(_vimco, mean))
 
 
@@ -155,7 +161,6 @@ Signals = Callable[..., list[Array]]
 
 
 def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals) -> Estimator:
-    trial_of_weights(name, made.objective, made.num_samples)
     if baseline.needs_many_samples and (made.num_samples < 2 or not made.objective.averages_draws):
         reason = "and K=1" if made.num_samples < 2 else "whose shares of a bound of many draws are not known"
         refuse(
@@ -187,7 +192,7 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
         def surrogate(live: LogTerms) -> Array:
             return _weighted_scores(live, scored, left)
 
-        result = surrogate_gradient(made, params, batch, step, draw, surrogate)
+        result = gradient(made.objective, params, batch, step, draw, surrogate)
         after = tuple(baseline.update(own, x, s) for own, s in zip(state.baselines, found))
         metrics = {**result.metrics, "signal_scale": scale.astype(result.objective.dtype)}
         return result._replace(metrics=metrics), ScoreState(after)

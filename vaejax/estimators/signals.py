@@ -39,7 +39,7 @@ def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any 
     Args:
         log_weights: ``[K, *batch]``, K > 1.
         mean: ``"geometric"`` or ``"arithmetic"``, of the other weights.
-        objective: F, a function of the log-weights.
+        objective: F, a function of the log-weights that rises by c where all of them do, as every bound on log p(x) does.
         step: for schedules.
 
     Source:
@@ -60,6 +60,19 @@ def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any 
         return _of_weights(evaluate, centred.at[k].set(value), step)
 
     return _of_weights(evaluate, centred, step) - jax.vmap(without)(jnp.arange(count), stand_in)
+
+
+def moves_with_log_weights(objective: Objective, num_samples: int) -> bool:
+    """Whether F(log w + c) = F(log w) + c, tried on K numbers.
+
+    Examples:
+        >>> moves_with_log_weights(as_objective(iwae), 3)
+        True
+    """
+    with jax.ensure_compile_time_eval():
+        log_weights = jnp.linspace(-1.0, 1.0, num_samples)[:, None] ** 3
+        before, after = (_of_weights(objective, log_weights + c, 0) for c in (0.0, 2.0))
+        return bool(jnp.all(jnp.abs(after - before - 2.0) < 1e-3))
 
 
 def arm_signal(drawn: Array, other: Array, u: Array) -> Array:

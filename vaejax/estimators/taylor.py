@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists.backend import distrax
-from vaejax.estimators.base import Terms, check_model, check_noise, check_reparameterized, loss, refuse
+from vaejax.estimators.base import Terms, check_model, check_noise, check_reparameterized, evaluated, loss, refuse
 from vaejax.estimators.roles import by_roles, sticking
 from vaejax.objectives import Objective, as_objective
 from vaejax.terms import log_terms
@@ -24,7 +24,6 @@ from vaejax.types import (
     Model,
     Params,
     as_batch,
-    call,
 )
 
 # Products with the Hessian that are taken at once.
@@ -120,7 +119,7 @@ def _estimate(parts: _Parts, params: Params, key: Key, batch: Batch, step: Any) 
 
 
 def _log_terms(parts: _Parts, model: Model, params: Params, key: Key, batch: Batch, num_samples: int) -> LogTerms:
-    return call(parts.terms, model, sticking(params), key, batch, num_samples=num_samples, training=True)
+    return evaluated(parts.terms, model, sticking(params), key, batch, num_samples)
 
 
 def _draw(parts: _Parts, params: Params, *, key: Key, batch: Batch) -> tuple[Array, Array, Array]:
