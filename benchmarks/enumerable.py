@@ -181,3 +181,15 @@ def states_of(name):
 def exact_gradient(made, where):
     """The gradient of the loss −mean ELBO."""
     return jax.grad(lambda p: -jnp.mean(made.elbo(p)))(made.points[where])
+
+
+def unscaled(estimator):
+    """With the positive factor on what the encoder earns, which NVIL reports, taken out again."""
+
+    def estimate(params, state, key, batch, step=0):
+        found, after = estimator.estimate(params, state, key, batch, step)
+        factor = found.metrics.get("signal_scale", 1.0)
+        encoder = jax.tree.map(lambda g: g / factor, found.grads["encoder"])
+        return found._replace(grads={**found.grads, "encoder": encoder}), after
+
+    return estimator._replace(estimate=estimate)

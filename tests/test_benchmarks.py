@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import vaejax
-from benchmarks import gradient_variance, handwritten, iwae_table, many_draws, train_step
+from benchmarks import estimator_cost, gradient_variance, handwritten, iwae_table, many_draws, sbn_table, train_step
+from benchmarks import estimators as estimator_table
 from tests.helpers import assert_mean
 
 SIZES = handwritten.Sizes(12, 8, 3)
@@ -79,6 +80,58 @@ def test_the_iwae_table_is_resumed_and_read_again(data_dir, tmp_path, monkeypatc
     assert iwae_table.schedule(3000)(0) == 1e-3
     # 3 + 1 epochs are over: the second change of the paper's schedule.
     assert float(iwae_table.schedule(3000)(12_000)) == pytest.approx(10 ** (-3 - 2 / 7))
+
+
+def test_the_belief_networks_are_resumed_and_read_again(data_dir, tmp_path, monkeypatch, capsys):
+    small = ["--examples", "200", "--test-images", "20", "--samples", "10", "--draws", "10", "--batch-size", "50"]
+    small += ["--minutes", "0.001", "--out", str(tmp_path), "--rows", "disarm", "relax", "--data-dir", str(data_dir)]
+    first = _run(sbn_table, monkeypatch, capsys, *small)
+    assert "nan" not in first
+    assert first.split("\n\n")[1].strip() == next(tmp_path.rglob("table.md")).read_text().strip()
+    files = sorted(tmp_path.rglob("*.npz"))
+    written = [f.stat().st_mtime_ns for f in files]
+    assert _run(sbn_table, monkeypatch, capsys, *small) == first
+    assert [f.stat().st_mtime_ns for f in files] == written
+    assert len(files) == 2
+
+
+def test_a_budget_counts_what_was_spent_before_and_no_compilation(tmp_path):
+    assert sbn_table.spent({1: 9.0, 2: 2.0, 3: 3.0}, 3) == 7.0
+    assert sbn_table.spent({1: 9.0, 2: 2.0, 3: 3.0}, 1) == 9.0
+    stop = sbn_table.budget(tmp_path, 6.5)
+    assert [stop(0, None, {"epoch": e, "seconds": s}) for e, s in ((1, 9.0), (2, 2.0), (3, 3.0))] == [True, False, True]
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1, "seconds": 3.0}\n{"epoch": 2, "seconds": 3.0}\n')
+    assert sbn_table.budget(tmp_path, 6.5)(0, None, {"epoch": 3, "seconds": 1.0})
+
+
+def test_certificates_are_printed_and_broken_promises_found(tmp_path, monkeypatch, capsys):
+    few = [
+        "--draws",
+        "2000",
+        "--models",
+        "6 Bernoullis",
+        "--rows",
+        "disarm",
+        "straight_through",
+        "--out",
+        str(tmp_path),
+    ]
+    assert "bias where it is declared, and nowhere else" in _run(estimator_table, monkeypatch, capsys, *few)
+    found = json.loads((tmp_path / "certificates.json").read_text())
+    assert [own["kept"] for own in found] == [True] * 4
+    monkeypatch.setattr(estimator_table, "BIASED", {"disarm", "straight_through"})
+    with pytest.raises(SystemExit):
+        _run(estimator_table, monkeypatch, capsys, *few)
+    assert "broken promises: disarm on 6 Bernoullis, near" in capsys.readouterr().out
+
+
+def test_costs_are_relative_to_the_reference(monkeypatch, capsys):
+    small = ["--repeats", "2", "--size", "4", "--pixels", "9", "--batch-size", "3"]
+    for layers, wanted in ((1, 14), (2, 13)):
+        lines = _run(estimator_cost, monkeypatch, capsys, *small, "--layers", str(layers)).splitlines()[3:]
+        assert len(lines) == wanted
+        assert "| score_function, leave one out |" in lines[0]
+        assert " 1.00 | 0 | ≤ 2 |" in lines[0]
 
 
 def test_the_tables_of_variance_are_printed(monkeypatch, capsys):

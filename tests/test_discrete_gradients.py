@@ -5,8 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import vaejax
 from benchmarks import enumerable
 from tests.helpers import assert_gradient, gradient, tree_allclose
 from vaejax import estimators
@@ -106,6 +108,48 @@ def test_declared_biased_is_biased(name, models, key, x64):
     assert found.standard_error["encoder"] < 0.05
 
 
+@vaejax.objectives.objective(averages_draws=True)
+def log_likelihood(terms, *, step=0):
+    return terms.log_likelihood.mean(0)
+
+
+@vaejax.objectives.objective(averages_draws=True)
+def minus_kl(terms, *, step=0):
+    return (terms.log_prior - terms.log_posterior).mean(0)
+
+
+def concrete_bias(made, objective, temperature, key, **options):
+    """Of the encoder's gradient, with its standard error, as shares of the exact one's norm; and the mean gradient itself."""
+    params = made.points["far"]
+    exact = estimators.enumerate_latents(made.model, objective).estimate(params, (), key, enumerable.X)[0].grads
+    estimator = estimators.concrete(made.model, objective, temperature=temperature, **options)
+    found = variance(estimator, params, key, enumerable.X, num_draws=40_000, block_size=4000)
+    gaps = jax.tree.map(jnp.subtract, found.mean["encoder"], exact["encoder"])
+    norm = float(optax.tree.norm(exact["encoder"]))
+    return float(optax.tree.norm(gaps)) / norm, float(found.standard_error["encoder"]) / norm, found.mean["encoder"]
+
+
+@pytest.mark.slow
+def test_where_the_bias_of_concrete_comes_from(models, key, x64):
+    """The likelihood's part falls with T; the relaxed KL's is the same at every T, the discrete KL's is none."""
+    made, temperatures = models["6 Bernoullis"], (2.0, 0.5, 0.1)
+
+    def biases(objective, **options):
+        return [concrete_bias(made, objective, t, key, **options) for t in temperatures]
+
+    for falling in (biases(log_likelihood), biases(elbo, kl="discrete")):
+        share, error, _ = zip(*falling)
+        assert share[0] > 2 * share[1] > 6 * share[2]
+        assert share[0] > 20 * error[0]
+        assert share[2] < 0.02 + 3 * error[2]
+    of_kl = biases(minus_kl)
+    for _, _, mean in of_kl[1:]:
+        tree_allclose(mean, of_kl[0][2], rtol=1e-6, atol=1e-9)
+    assert of_kl[0][0] > 50 * of_kl[0][1]
+    whole = biases(elbo)
+    assert min(share for share, _, _ in whole) > 1
+
+
 STATEFUL = {
     "nvil": functools.partial(estimators.nvil, baseline=baselines.network((5,))),
     "moving_average": functools.partial(estimators.score_function, baseline=baselines.moving_average()),
@@ -135,18 +179,6 @@ def random_state(state, key):
     return jax.tree.map(lambda own, new: jnp.abs(new) if own.shape == () else new, state, drawn)
 
 
-def unscaled(estimator):
-    """With the positive factor on what the encoder earns, which NVIL reports, taken out again."""
-
-    def estimate(params, state, key, batch, step=0):
-        found, after = estimator.estimate(params, state, key, batch, step)
-        factor = found.metrics.get("signal_scale", 1.0)
-        encoder = jax.tree.map(lambda g: g / factor, found.grads["encoder"])
-        return found._replace(grads={**found.grads, "encoder": encoder}), after
-
-    return estimator._replace(estimate=estimate)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STATEFUL)
 @pytest.mark.parametrize("model", ["6 Bernoullis", "two layers of 3"])
@@ -158,7 +190,7 @@ def test_stateful_ones_at_three_states(name, model, models, key, x64):
     )
     exact = exact_gradient(made, "far")
     for state in (first, updated(estimator, first, params, key), random_state(first, key)):
-        assert_gradient(sure(unscaled(estimator), params, key, exact, state), exact)
+        assert_gradient(sure(enumerable.unscaled(estimator), params, key, exact, state), exact)
 
 
 @pytest.mark.parametrize("model", ["6 Bernoullis", "2 categories of 4"])

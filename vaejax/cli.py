@@ -129,9 +129,13 @@ def _estimators(options: Estimators) -> int:
     from vaejax import estimators
 
     for row in estimators.catalogue():
-        print(
-            f"{row.name}: latents {row.latents}; unbiased {row.unbiased}; needs K > 1 {row.needs_many_samples}; {row.source}"
-        )
+        draws = "K > 1" if row.needs_many_samples else "any K"
+        print(f"{row.name}\n  latents: {row.latents}; {draws}\n  unbiased: {row.unbiased}; {row.source}")
+        if row.evaluations != "0":
+            print(f"  model evaluations a draw, beside the one at the draw: {row.evaluations}")
+    print(
+        "\nD latents, n categories, L layers. Which one: docs/estimators.md; measured: python -m benchmarks estimators"
+    )
     return 0
 
 

@@ -43,7 +43,7 @@ def _no_params(x_shape: tuple[int, ...], x: Array | None = None, mask: Array | N
     return {}
 
 
-def _mean(x: Array, mask: Array | None, *, prior: float = 0.0) -> Array:
+def mean_of_observed(x: Array, mask: Array | None, *, prior: float = 0.0) -> Array:
     """Mean over examples, drawn towards ``prior`` by the weight of one example so that no logit is infinite."""
     x = jnp.asarray(x).astype(default_float())
     seen = jnp.ones_like(x) if mask is None else mask.astype(x.dtype)
@@ -62,7 +62,7 @@ def _inverse_softplus(y: Array) -> Array:
 def _spread(x: Array, mask: Array | None) -> Array:
     """Root mean square distance of all entries from their own means: the σ of a decoder that knows the means alone."""
     seen = jnp.ones(x.shape, default_float()) if mask is None else mask.astype(default_float())
-    squares = seen * (jnp.asarray(x).astype(default_float()) - _mean(x, mask)) ** 2
+    squares = seen * (jnp.asarray(x).astype(default_float()) - mean_of_observed(x, mask)) ** 2
     return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(seen), 1.0))
 
 
@@ -93,7 +93,7 @@ def bernoulli(*, fractional: bool = False) -> Likelihood:
         1,
         _no_params,
         lambda _, raw, n: Bernoulli(raw, n),
-        lambda x, mask: _logit(_mean(x, mask, prior=0.5)),
+        lambda x, mask: _logit(mean_of_observed(x, mask, prior=0.5)),
         check,
     )
 
@@ -112,7 +112,7 @@ def binomial(total_count: int) -> Likelihood:
         )
 
     def bias(x: Array, mask: Array | None) -> Array:
-        return _logit(_mean(jnp.asarray(x).astype(default_float()) / total, mask, prior=0.5))
+        return _logit(mean_of_observed(jnp.asarray(x).astype(default_float()) / total, mask, prior=0.5))
 
     return Likelihood("binomial", 1, _no_params, lambda _, raw, n: Binomial(total, raw, n), bias, check)
 
@@ -126,7 +126,7 @@ def poisson() -> Likelihood:
         )
 
     def bias(x: Array, mask: Array | None) -> Array:
-        return jnp.log(_mean(x, mask, prior=0.5))
+        return jnp.log(mean_of_observed(x, mask, prior=0.5))
 
     return Likelihood("poisson", 1, _no_params, lambda _, raw, n: distrax.Independent(Poisson(raw), n), bias, check)
 
@@ -145,7 +145,7 @@ def categorical(num_classes: int) -> Likelihood:
 
     def bias(x: Array, mask: Array | None) -> Array:
         one_hot = jax.nn.one_hot(jnp.asarray(x).astype(jnp.int32), classes)
-        return jnp.log(_mean(one_hot, None if mask is None else mask[..., None], prior=1 / classes))
+        return jnp.log(mean_of_observed(one_hot, None if mask is None else mask[..., None], prior=1 / classes))
 
     def distribution(_: Params, raw: Array, event_ndims: int) -> Distribution:
         return distrax.Independent(_Categorical(raw), event_ndims)
@@ -183,7 +183,7 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
             1,
             _no_params,
             lambda _, raw, n: diagonal_normal(raw, jnp.asarray(fixed, raw.dtype), event_ndims=n),
-            _mean,
+            mean_of_observed,
             _real_valued,
         )
     checks.one_of(scale, "scale", ("shared", "per_dimension", "per_example"))
@@ -199,7 +199,7 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
     if scale == "per_example":
 
         def bias(x: Array, mask: Array | None) -> Array:
-            mean = _mean(x, mask)
+            mean = mean_of_observed(x, mask)
             return jnp.stack([mean, jnp.full_like(mean, start(x, mask))], -1)
 
         return Likelihood(
@@ -219,7 +219,7 @@ def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:
         1,
         init,
         lambda params, raw, n: diagonal_normal(raw, squash(params["raw_scale"]), event_ndims=n),
-        _mean,
+        mean_of_observed,
         _real_valued,
     )
 

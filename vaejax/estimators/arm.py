@@ -30,17 +30,14 @@ def arm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = lo
         Yin & Zhou 2019, eq. 5 and proposition 5 (layers).
 
     Examples:
-        >>> import vaejax
-        >>> from vaejax.dists import Bernoulli
-        >>> model = vaejax.Model(
-        ...     init=lambda key, batch: jnp.zeros(3),
-        ...     posterior=lambda p, x: Bernoulli(p + x),
-        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
-        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
-        ... )
-        >>> made = arm(model, vaejax.objectives.elbo)
-        >>> made.estimate(jnp.zeros(3), (), jax.random.key(0), jnp.ones((5, 3)))[0].grads.shape
-        (3,)
+        >>> import jax, vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = arm(model, vaejax.objectives.elbo)
+        >>> params, x = model.init(jax.random.key(0)), jax.numpy.ones((5, 4))
+        >>> state = estimator.init(params, jax.random.key(1), x)
+        >>> estimate, state = estimator.estimate(params, state, jax.random.key(2), x)
+        >>> estimate.objective.shape
+        (5,)
     """
     return _antithetic("arm", model, objective, num_samples, terms, lambda f, g, z, w, u, logits: arm_signal(f, g, u))
 
@@ -56,6 +53,11 @@ def disarm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms =
 
     Source:
         Dong, Mnih & Tucker 2020, eq. 6; the same as U2G of Yin, Ho, Yan, Qian & Zhou 2020.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = disarm(model, vaejax.objectives.elbo, num_samples=2)
     """
     return _antithetic(
         "disarm", model, objective, num_samples, terms, lambda f, g, z, w, u, logits: disarm_signal(f, g, z, w, logits)
@@ -98,6 +100,17 @@ def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = l
 
     Source:
         Yin, Yue & Zhou 2019, theorem 1 and eqs. 7–8.
+
+    Examples:
+        >>> import jax.numpy as jnp, vaejax
+        >>> from vaejax.dists import Bernoulli, OneHotCategorical
+        >>> model = vaejax.Model(
+        ...     init=lambda key, batch: jnp.zeros(3),
+        ...     posterior=lambda p, x: OneHotCategorical(p + x),
+        ...     prior=lambda p: OneHotCategorical(jnp.zeros(3)),
+        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
+        ... )
+        >>> estimator = arsm(model, vaejax.objectives.elbo)
     """
     made = problem("arsm", model, objective, num_samples, terms, averages=True)
 

@@ -73,19 +73,13 @@ def certify(
         `Certificate`.
 
     Examples:
-        >>> import jax, jax.numpy as jnp, vaejax
-        >>> from vaejax.dists import Bernoulli
-        >>> model = vaejax.Model(
-        ...     init=lambda key, batch: {"q": jnp.zeros(3)},
-        ...     posterior=lambda p, x: Bernoulli(p["q"] + x),
-        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
-        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
-        ... )
-        >>> params, x, key = {"q": jnp.zeros(3)}, jnp.ones((5, 3)), jax.random.key(0)
-        >>> elbo, made = vaejax.objectives.elbo, vaejax.estimators
-        >>> exact = made.enumerate_latents(model, elbo).estimate(params, (), key, x)[0].grads
-        >>> result = certify(made.disarm(model, elbo), exact, params, key, x, num_draws=1000, repeats=0)
-        >>> result.z["q"] < 5
+        >>> import jax, vaejax
+        >>> from vaejax.estimators import disarm, enumerate_latents
+        >>> model, elbo = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3), vaejax.objectives.elbo
+        >>> params, x, key = model.init(jax.random.key(0)), jax.numpy.ones((5, 4)), jax.random.key(1)
+        >>> exact = enumerate_latents(model, elbo).estimate(params, (), key, x)[0].grads
+        >>> result = certify(disarm(model, elbo), exact, params, key, x, num_draws=1000, repeats=0)
+        >>> result.z["encoder"] < 5
         True
     """
     batch = as_batch(batch)

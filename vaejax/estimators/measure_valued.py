@@ -37,6 +37,11 @@ def measure_valued(model: Model, objective: Any, *, num_samples: int = 1, terms:
 
     Source:
         Mohamed, Rosca, Figurnov & Mnih 2020, section 6 and table 1; Pflug 1989.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = measure_valued(model, vaejax.objectives.elbo)
     """
     made = problem("measure_valued", model, objective, num_samples, terms, averages=True)
 

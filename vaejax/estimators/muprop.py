@@ -28,6 +28,11 @@ def muprop(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms =
 
     Source:
         Gu, Levine, Sutskever & Mnih 2016, eqs. 4–6 and section 3.1 (layers).
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = muprop(model, vaejax.objectives.elbo)
     """
     made = problem("muprop", model, objective, num_samples, terms, averages=True)
 

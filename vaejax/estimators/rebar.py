@@ -86,18 +86,14 @@ def rebar(
         Tucker, Mnih, Maddison, Lawson & Sohl-Dickstein 2017, eqs. 3–7 and section 3.2; tuning by E[2 g ∂g/∂λ].
 
     Examples:
-        >>> import vaejax
-        >>> from vaejax.dists import Bernoulli
-        >>> model = vaejax.Model(
-        ...     init=lambda key, batch: jnp.zeros(3),
-        ...     posterior=lambda p, x: Bernoulli(p + x),
-        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
-        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
-        ... )
-        >>> made, x, key = rebar(model, vaejax.objectives.elbo), jnp.ones((5, 3)), jax.random.key(0)
-        >>> estimate, state = made.estimate(jnp.zeros(3), made.init(jnp.zeros(3), key, x), key, x)
-        >>> estimate.grads.shape, len(state.tuned)
-        ((3,), 1)
+        >>> import jax, vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = rebar(model, vaejax.objectives.elbo, temperature=0.5)
+        >>> params, x = model.init(jax.random.key(0)), jax.numpy.ones((5, 4))
+        >>> state = estimator.init(params, jax.random.key(1), x)
+        >>> estimate, state = estimator.estimate(params, state, jax.random.key(2), x)
+        >>> estimate.objective.shape, len(state.tuned)
+        ((5,), 1)
     """
     made = problem("rebar", model, objective, num_samples, terms, averages=True)
     return _control_variate("rebar", made, _Start(temperature, eta, None), optimizer)
@@ -128,6 +124,11 @@ def relax(
 
     Source:
         Grathwohl, Choi, Wu, Roeder & Duvenaud 2018, eqs. 7–11, algorithm 2 and appendix B.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = relax(model, vaejax.objectives.elbo, critic=(10,))
     """
     for size in critic:
         checks.positive_int(size, "each of critic")

@@ -50,17 +50,14 @@ def concrete(
         Maddison, Mnih & Teh 2017, section 3.4 and appendix C; Jang, Gu & Poole 2017.
 
     Examples:
-        >>> import vaejax
-        >>> from vaejax.dists import Bernoulli
-        >>> model = vaejax.Model(
-        ...     init=lambda key, batch: jnp.zeros(3),
-        ...     posterior=lambda p, x: Bernoulli(p + x),
-        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
-        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
-        ... )
-        >>> made = concrete(model, vaejax.objectives.elbo, temperature=0.5)
-        >>> made.estimate(jnp.zeros(3), (), jax.random.key(0), jnp.ones((5, 3)))[0].grads.shape
-        (3,)
+        >>> import jax, vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = concrete(model, vaejax.objectives.elbo, temperature=0.5)
+        >>> params, x = model.init(jax.random.key(0)), jax.numpy.ones((5, 4))
+        >>> state = estimator.init(params, jax.random.key(1), x)
+        >>> estimate, state = estimator.estimate(params, state, jax.random.key(2), x)
+        >>> estimate.objective.shape
+        (5,)
     """
     checks.one_of(kl, "kl", ("relaxed", "discrete"))
     made = problem("concrete", model, objective, num_samples, terms, closed_form=kl == "discrete")
@@ -89,6 +86,11 @@ def straight_through(model: Model, objective: Any, *, num_samples: int = 1, term
 
     Source:
         Bengio, Léonard & Courville 2013, section 4.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = straight_through(model, vaejax.objectives.elbo)
     """
     made = problem("straight_through", model, objective, num_samples, terms, closed_form=True)
 
@@ -115,6 +117,11 @@ def gumbel_straight_through(
 
     Source:
         Jang, Gu & Poole 2017, section 2.2.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = gumbel_straight_through(model, vaejax.objectives.elbo, temperature=0.5)
     """
     made = problem("gumbel_straight_through", model, objective, num_samples, terms, closed_form=True)
     _check_temperature(temperature)

@@ -52,19 +52,14 @@ def score_function(
         Williams 1992; Paisley, Blei & Jordan 2012, eq. 4; Ranganath, Gerrish & Blei 2014, eqs. 3–5 (Rao-Blackwellised signals).
 
     Examples:
-        >>> import jax, jax.numpy as jnp, vaejax
-        >>> from vaejax.dists import Bernoulli
-        >>> model = vaejax.Model(
-        ...     init=lambda key, batch: {"q": jnp.zeros(3)},
-        ...     posterior=lambda p, x: Bernoulli(p["q"] + x),
-        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
-        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
-        ... )
-        >>> made = score_function(model, vaejax.objectives.elbo, num_samples=4, baseline=baselines.leave_one_out())
-        >>> x = jnp.ones((5, 3))
-        >>> params = model.init(None, x)
-        >>> made.estimate(params, made.init(params, jax.random.key(0), x), jax.random.key(1), x)[0].grads["q"].shape
-        (3,)
+        >>> import jax, vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = score_function(model, vaejax.objectives.elbo, num_samples=4, baseline=baselines.leave_one_out())
+        >>> params, x = model.init(jax.random.key(0)), jax.numpy.ones((5, 4))
+        >>> state = estimator.init(params, jax.random.key(1), x)
+        >>> estimate, state = estimator.estimate(params, state, jax.random.key(2), x)
+        >>> estimate.objective.shape
+        (5,)
     """
     baseline = baselines.constant() if baseline is None else baseline
     if not isinstance(baseline, Baseline):
@@ -101,6 +96,11 @@ def nvil(
 
     Source:
         Mnih & Gregor 2014, sections 2.2–2.3 and algorithm 1.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = nvil(model, vaejax.objectives.elbo, baseline=baselines.network((20,)))
     """
     inner = baselines.added(
         baselines.network() if baseline is None else baseline, baselines.moving_average(decay=decay)
@@ -131,6 +131,11 @@ def vimco(
 
     Source:
         Mnih & Rezende 2016, eqs. 8–10.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = vimco(model, vaejax.objectives.iwae, num_samples=5)
     """
     made = problem("vimco", model, objective, num_samples, terms)
     checks.one_of(mean, "mean", ("geometric", "arithmetic"))

@@ -33,6 +33,11 @@ def unordered_set(model: Model, objective: Any, *, num_samples: int = 2, terms: 
 
     Source:
         Kool, van Hoof & Welling 2020, eqs. 9, 12–15 and appendix B (the integral); draws by Gumbel-top-k, Kool et al. 2019b.
+
+    Examples:
+        >>> import vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = unordered_set(model, vaejax.objectives.elbo, num_samples=4)
     """
     made = problem("unordered_set", model, objective, num_samples, terms, averages=True)
     if num_samples < 2:

@@ -32,16 +32,13 @@ def enumerate_latents(
         TypeError: from ``init``, for layers that have no finite support and do not reparameterise.
 
     Examples:
-        >>> import jax, jax.numpy as jnp, vaejax
-        >>> from vaejax.dists import Bernoulli
-        >>> model = vaejax.Model(
-        ...     init=lambda key, batch: jnp.zeros(3),
-        ...     posterior=lambda p, x: Bernoulli(p + x),
-        ...     prior=lambda p: Bernoulli(jnp.zeros(3)),
-        ...     likelihood=lambda p, z: Bernoulli(2 * z - 1),
-        ... )
-        >>> exact = enumerate_latents(model, vaejax.objectives.elbo)
-        >>> exact.estimate(jnp.zeros(3), (), jax.random.key(0), jnp.ones((5, 3)))[0].objective.shape
+        >>> import jax, vaejax
+        >>> model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+        >>> estimator = enumerate_latents(model, vaejax.objectives.elbo)
+        >>> params, x = model.init(jax.random.key(0)), jax.numpy.ones((5, 4))
+        >>> state = estimator.init(params, jax.random.key(1), x)
+        >>> estimate, state = estimator.estimate(params, state, jax.random.key(2), x)
+        >>> estimate.objective.shape
         (5,)
     """
     made = problem("enumerate_latents", model, objective, num_samples, terms, averages=True)
