@@ -12,6 +12,7 @@ import vaejax
 from benchmarks import enumerable
 from tests.helpers import assert_gradient, gradient, tree_allclose
 from vaejax import estimators
+from vaejax.dists import Bernoulli, OneHotCategorical
 from vaejax.estimators import baselines, variance
 from vaejax.estimators.rebar import RebarState
 from vaejax.objectives import elbo, iwae
@@ -211,6 +212,44 @@ def test_no_two_estimators_are_the_same_by_accident(model, models, key, x64):
             if {a, b} == {"vimco", "score_function, leave one out"}:
                 continue  # on the ELBO they are one and the same, by theorem
             assert np.abs(flat[a] - flat[b]).max() > 1e-6, (a, b)
+
+
+TEMPERED = ("rebar", "relax", "concrete", "gumbel_straight_through")
+EXTREME = [
+    (kind, name, temperature)
+    for kind in ("bernoulli", "categorical")
+    for name in [n for n, (_, kinds) in UNBIASED.items() if kind in kinds] + [*BIASED, "nvil"]
+    for temperature in ((0.05, 5.0) if name in TEMPERED else (None,))
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "temperature"), EXTREME)
+def test_extreme_logits_and_temperatures(kind, name, temperature, key):
+    """float32, logits of ±50: finite objectives, gradients and states, over a vmap of keys, in one trace."""
+    constructor = {**{n: c for n, (c, _) in UNBIASED.items()}, **BIASED, "nvil": STATEFUL["nvil"]}[name]
+    options = {} if temperature is None else {"temperature": temperature}
+    family = Bernoulli if kind == "bernoulli" else functools.partial(OneHotCategorical, event_ndims=2)
+    logits = jnp.array([[-50.0, 0.0, 50.0, 20.0], [50.0, 50.0, -50.0, -50.0]], jnp.float32)
+    logits = logits if kind == "categorical" else logits.reshape(8)
+    model = vaejax.Model(
+        init=lambda key, batch: logits,
+        posterior=lambda p, x: family(jnp.broadcast_to(p, (*x.shape[:-1], *p.shape))),
+        prior=lambda p: family(jnp.zeros_like(p)),
+        likelihood=lambda p, z: Bernoulli(2 * z.reshape(*z.shape[: z.ndim - p.ndim], 8) - 1),
+    )
+    estimator, traces = constructor(model, elbo, **options), []
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (3, 8)), jnp.float32)
+    state = estimator.init(logits, key, x)
+
+    @jax.jit
+    def several(params, state, keys):
+        traces.append(None)
+        return jax.vmap(lambda k: estimator.estimate(params, state, k, x))(keys)
+
+    for sign in (1.0, -1.0, 0.1):
+        found = several(sign * logits, state, jax.random.split(key, 20))
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert len(traces) == 1
 
 
 def test_vimco_and_the_score_function_on_iwae_against_enumerated_tuples(models, key, x64):

@@ -141,6 +141,19 @@ def test_a_run_is_resumed_with_the_state_of_its_estimator(name, key, tmp_path):
     assert evidence.estimate.mean() > bound.estimate.mean()
 
 
+def test_rebar_keeps_to_a_schedule(key):
+    made, falling = model(), optax.linear_schedule(1.0, 0.1, 100)
+    params, step = made.init(key, X), 50
+    scheduled, fixed = (estimators.rebar(made, elbo, temperature=t) for t in (falling, 0.55))
+    a, state = scheduled.estimate(params, scheduled.init(params, key, X), key, X, step)
+    b, _ = fixed.estimate(params, fixed.init(params, key, X), key, X, step)
+    tree_allclose(a, b, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(jnp.exp(state.tuned[0].log_temperature), 0.55, rtol=1e-5)
+    assert float(state.tuned[0].eta) != 1.0
+    with pytest.raises(TypeError, match="tunes its temperature by itself"):
+        estimators.relax(made, elbo, temperature=lambda params: 1.0)
+
+
 def test_temperatures_by_schedule_and_by_params(key):
     made = model()
     params = made.init(key, X)

@@ -25,7 +25,7 @@ from vaejax.estimators.problem import (
 )
 from vaejax.nets import Network, mlp
 from vaejax.terms import log_terms
-from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch
+from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, declares
 
 
 class Tuned(NamedTuple):
@@ -59,7 +59,7 @@ def rebar(
     objective: Any,
     *,
     num_samples: int = 1,
-    temperature: float = 0.5,
+    temperature: Any = 0.5,
     eta: float = 1.0,
     optimizer: optax.GradientTransformation | None = None,
     terms: Terms = log_terms,
@@ -74,7 +74,7 @@ def rebar(
         model: with Bernoulli or categorical layers, and a likelihood defined between their states.
         objective: an objective that averages over draws.
         num_samples: K.
-        temperature: T at the start.
+        temperature: T at the start, to be tuned from there, or a schedule ``step -> T``, which is kept to.
         eta: η at the start.
         optimizer: of η and log T; None is Adam at 1e-2. ``optax.set_to_zero()`` holds them fixed.
         terms: as in `pathwise`.
@@ -105,7 +105,7 @@ def relax(
     *,
     num_samples: int = 1,
     critic: Sequence[int] = (50,),
-    temperature: float = 0.5,
+    temperature: Any = 0.5,
     eta: float = 1.0,
     optimizer: optax.GradientTransformation | None = None,
     terms: Terms = log_terms,
@@ -137,7 +137,7 @@ def relax(
 
 
 class _Start(NamedTuple):
-    temperature: float
+    temperature: Any
     eta: float
     critic: tuple[int, ...] | None
 
@@ -145,7 +145,13 @@ class _Start(NamedTuple):
 def _control_variate(
     name: str, made: Problem, start: _Start, optimizer: optax.GradientTransformation | None
 ) -> Estimator:
-    checks.real(start.temperature, "temperature", minimum=0.0, open_minimum=True)
+    if not callable(start.temperature):
+        checks.real(start.temperature, "temperature", minimum=0.0, open_minimum=True)
+    elif declares(start.temperature, "params"):
+        raise TypeError(
+            f"{name} tunes its temperature by itself, so that a function of params would not be learned; give a number to start from, or "
+            "a schedule step -> T"
+        )
     checks.real(start.eta, "eta")
     tuner = _default_optimizer() if optimizer is None else optimizer
 
@@ -166,13 +172,14 @@ def _control_variate(
         key, noise_key = jax.random.split(key)
         drawn, values = stopped_values(made, params, key, batch, step)
         places = _places(drawn, values, noise_key, batch)
+        now = _at_step(start, state.tuned, step)
 
         def spread(tuned: tuple[Tuned, ...]) -> tuple[Array, list[Array]]:
             found = [_layer_gradient(place, one, start.critic) for place, one in zip(places, tuned)]
             return sum(jnp.mean(place.q.sum_event(g**2)) for place, g in zip(places, found)), found  # type: ignore[return-value]
 
-        slopes, cotangents = jax.grad(spread, has_aux=True)(state.tuned)
-        updates, opt_state = tuner.update(slopes, state.opt_state, state.tuned)
+        slopes, cotangents = jax.grad(spread, has_aux=True)(now)
+        updates, opt_state = tuner.update(slopes, state.opt_state, now)
         left = iter(cotangents)
         by_layer = [None if layer is None else next(left) for layer, _ in discrete_layers(drawn)]
         result = gradient(
@@ -183,9 +190,19 @@ def _control_variate(
             lambda params: made.draw(params, key, batch),
             lambda live: logits_surrogate(live, by_layer),
         )
-        return result, RebarState(optax.apply_updates(state.tuned, updates), opt_state)
+        return result, RebarState(_at_step(start, optax.apply_updates(now, updates), step), opt_state)
 
     return Estimator(init, estimate, made.model.trainable, made.model.refresh)
+
+
+def _at_step(start: _Start, tuned: tuple[Tuned, ...], step: Any) -> tuple[Tuned, ...]:
+    """With the schedule's temperature, where there is one, whatever the optimiser made of it."""
+    if not callable(start.temperature):
+        return tuned
+    return tuple(
+        one._replace(log_temperature=jnp.log(jnp.asarray(start.temperature(step), one.log_temperature.dtype)))
+        for one in tuned
+    )
 
 
 def _default_optimizer() -> optax.GradientTransformation:
@@ -203,7 +220,8 @@ def _start_tuned(start: _Start, q: Factors, size: int, key: Key) -> Tuned:
     critic = None
     if start.critic is not None:
         critic = jax.tree.map(lambda a: a.astype(dtype), _critic(start.critic, q.event_shape, size).init(key))
-    return Tuned(jnp.asarray(start.eta, dtype), jnp.log(jnp.asarray(start.temperature, dtype)), critic)
+    temperature = start.temperature(0) if callable(start.temperature) else start.temperature
+    return Tuned(jnp.asarray(start.eta, dtype), jnp.log(jnp.asarray(temperature, dtype)), critic)
 
 
 @functools.cache
