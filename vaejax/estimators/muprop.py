@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from vaejax.dists.factors import Factors, factors, score
 from vaejax.estimators.base import Terms
-from vaejax.estimators.problem import Values, by_layer, check_layers, problem, replaced, stateless
+from vaejax.estimators.problem import Values, by_layer, check_layers, problem, redrawn_below, stateless
 from vaejax.terms import log_terms
 from vaejax.types import Array, Estimator, Key, LogTerms, Model, Params
 
@@ -47,7 +47,7 @@ def muprop(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms =
         mean = jnp.broadcast_to(layer.probs, (rows, *z.shape[1:]))
 
         def of_mean(mean: Array) -> tuple[Array, Array]:
-            found = values.at(_means_below(drawn, index, mean))
+            found = values.at(redrawn_below(drawn, index, mean, key, _mean))
             return jnp.sum(found), found
 
         slope, at_mean = jax.grad(of_mean, has_aux=True)(mean)
@@ -60,15 +60,7 @@ def muprop(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms =
     return stateless(made, init, by_layer(made, signal))
 
 
-def _means_below(drawn: LogTerms, index: int, value: Array) -> Any:
-    """The latents with one layer replaced, and those drawn after it at their means given it."""
-    latents = replaced(drawn.latents, index, value)
-    if not isinstance(latents, tuple):
-        return latents
-    latents = tuple(z[: len(value)] for z in latents)
-    for later in range(index + 1, len(latents)):
-        layer = drawn.posterior.conditionals[later](latents[:later])
-        found = factors(layer)
-        mean = layer.mean() if found is None else found.probs
-        latents = replaced(latents, later, jnp.broadcast_to(mean, (len(value), *latents[later].shape[1:])))
-    return latents
+def _mean(layer: Any, key: Key, sample_shape: tuple[int, ...]) -> Array:
+    found = factors(layer)
+    mean = layer.mean() if found is None else found.probs
+    return jnp.broadcast_to(mean, (*sample_shape, *mean.shape))

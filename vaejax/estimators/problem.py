@@ -119,10 +119,17 @@ def replaced(latents: Any, index: int, value: Array) -> Any:
     return tuple(value if i == index else z for i, z in enumerate(latents))
 
 
-def redrawn_below(terms: LogTerms, index: int, value: Array, key: Key) -> Any:
-    """The latents with one layer replaced, and those drawn after it drawn anew from the posterior given that value.
+def sampled(layer: Any, key: Key, sample_shape: tuple[int, ...]) -> Any:
+    """A draw of the layer, as `redrawn_below` makes one unless told otherwise."""
+    return layer.sample(seed=key, sample_shape=sample_shape)
 
-    With one key, draws below different values are coupled by common noise.
+
+def redrawn_below(
+    terms: LogTerms, index: int, value: Array, key: Key, draw: Callable[[Any, Key, tuple[int, ...]], Any] = sampled
+) -> Any:
+    """The latents with one layer replaced, and those drawn after it made anew from the posterior given that value.
+
+    With one key, draws below different values are coupled by common noise. ``draw`` makes relaxed draws, or means, instead.
     """
     latents = replaced(terms.latents, index, value)
     if not isinstance(latents, tuple):
@@ -130,7 +137,7 @@ def redrawn_below(terms: LogTerms, index: int, value: Array, key: Key) -> Any:
     for later in range(index + 1, len(latents)):
         layer = terms.posterior.conditionals[later](latents[:later])
         lead = () if len(layer.batch_shape) == terms.log_prior.ndim else (len(value),)
-        latents = replaced(latents, later, layer.sample(seed=jax.random.fold_in(key, later), sample_shape=lead))
+        latents = replaced(latents, later, draw(layer, jax.random.fold_in(key, later), lead))
     return latents
 
 

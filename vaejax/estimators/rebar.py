@@ -20,7 +20,8 @@ from vaejax.estimators.problem import (
     features,
     logits_surrogate,
     problem,
-    replaced,
+    redrawn_below,
+    sampled,
     stopped_values,
 )
 from vaejax.nets import Network, mlp
@@ -145,14 +146,7 @@ class _Start(NamedTuple):
 def _control_variate(
     name: str, made: Problem, start: _Start, optimizer: optax.GradientTransformation | None
 ) -> Estimator:
-    if not callable(start.temperature):
-        checks.real(start.temperature, "temperature", minimum=0.0, open_minimum=True)
-    elif declares(start.temperature, "params"):
-        raise TypeError(
-            f"{name} tunes its temperature by itself, so that a function of params would not be learned; give a number to start from, or "
-            "a schedule step -> T"
-        )
-    checks.real(start.eta, "eta")
+    _check_start(name, start)
     tuner = _default_optimizer() if optimizer is None else optimizer
 
     def init(params: Params, key: Key, batch: Any) -> RebarState:
@@ -193,6 +187,17 @@ def _control_variate(
         return result, RebarState(_at_step(start, optax.apply_updates(now, updates), step), opt_state)
 
     return Estimator(init, estimate, made.model.trainable, made.model.refresh)
+
+
+def _check_start(name: str, start: _Start) -> None:
+    if not callable(start.temperature):
+        checks.real(start.temperature, "temperature", minimum=0.0, open_minimum=True)
+    elif declares(start.temperature, "params"):
+        raise TypeError(
+            f"{name} tunes its temperature by itself, so that a function of params would not be learned; give a number to start from, or "
+            "a schedule step -> T"
+        )
+    checks.real(start.eta, "eta")
 
 
 def _at_step(start: _Start, tuned: tuple[Tuned, ...], step: Any) -> tuple[Tuned, ...]:
@@ -261,21 +266,14 @@ def _relaxed_value(
     drawn: LogTerms, values: Values, q: Factors, index: int, key: Key, y: Array, temperature: Array
 ) -> Array:
     """f with one layer relaxed at y, and the layers below it relaxed given that, with noise of their own."""
-    latents = replaced(drawn.latents, index, relaxed_state(q, y, temperature))
-    if isinstance(latents, tuple):
-        for later in range(index + 1, len(latents)):
-            layer = drawn.posterior.conditionals[later](latents[:later])
-            below = jax.random.fold_in(key, later)
 
-            def draw(layer: Any, key: Key, shape: tuple[int, ...]) -> Array:
-                found = factors(layer)
-                if found is None:
-                    return layer.sample(seed=key, sample_shape=shape)
-                return relaxed_state(found, found.logits + noise(found, key, shape), temperature)
+    def draw(layer: Any, key: Key, shape: tuple[int, ...]) -> Array:
+        found = factors(layer)
+        if found is None:
+            return sampled(layer, key, shape)
+        return relaxed_state(found, found.logits + noise(found, key, shape), temperature)
 
-            lead = () if len(layer.batch_shape) == drawn.log_prior.ndim else (len(y),)
-            latents = replaced(latents, later, draw(layer, below, lead))
-    return values.at(latents)
+    return values.at(redrawn_below(drawn, index, relaxed_state(q, y, temperature), key, draw))
 
 
 def _layer_gradient(place: _Place, tuned: Tuned, critic: tuple[int, ...] | None) -> Array:

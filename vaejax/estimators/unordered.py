@@ -1,5 +1,6 @@
 """Draws without replacement: the unordered-set estimator."""
 
+import math
 from typing import Any
 
 import jax
@@ -98,31 +99,31 @@ def set_weights(log_prob: Array, values: Array) -> tuple[Array, Array]:
         >>> weight.round(5).tolist(), baseline.round(4).tolist()
         ([0.25, 0.75], [7.0, 7.0])
     """
-    count = len(log_prob)
-    prob = jnp.exp(log_prob)
-    rest = jnp.clip(1 - jnp.sum(prob, 0), jnp.finfo(prob.dtype).tiny, 1.0)
-    eye = jnp.eye(count, dtype=bool)
-    one = _log_set_probability(log_prob, rest, eye)
-    two = _log_set_probability(log_prob, rest, (eye[:, None] | eye[None, :]).reshape(-1, count))
-    two = two.reshape(count, count, *two.shape[1:])
-    whole = _log_set_probability(log_prob, rest, jnp.zeros((1, count), bool))
+    rest = jnp.clip(1 - jnp.sum(jnp.exp(log_prob), 0), jnp.finfo(log_prob.dtype).tiny, 1.0)
+    whole, one, two = _log_set_probabilities(log_prob, rest)
     weight = jnp.exp(log_prob + one - whole)
     # Row s: its own ratio is 1, which the left-out pair (s, s) gives.
     return weight, jnp.sum(jnp.exp(log_prob + two - one[:, None]) * values, 1)
 
 
-def _log_set_probability(log_prob: Array, rest: Array, left_out: Array) -> Array:
-    """log P(S∖C) for each row C of ``left_out [M, K]``: that all of S∖C come before anything outside S; ``[M, *batch]``."""
+def _log_set_probabilities(log_prob: Array, rest: Array) -> tuple[Array, Array, Array]:
+    """log P(S∖C), that all of S∖C come before anything outside S, with C none ``[*batch]``, one ``[K, *batch]``, two ``[K, K, *batch]``."""
+    count = len(log_prob)
     y = jnp.linspace(_LOWEST, _HIGHEST, _NODES).reshape(-1, *(1,) * log_prob.ndim)
-    t = jnp.exp(y) / rest
-    factors_ = jnp.log(-jnp.expm1(-jnp.exp(log_prob) * t) + jnp.finfo(log_prob.dtype).tiny)
+    entries = jnp.log(-jnp.expm1(-jnp.exp(log_prob) * jnp.exp(y) / rest) + jnp.finfo(log_prob.dtype).tiny)
+    whole = (y - jnp.exp(y))[:, 0] + jnp.sum(entries, 1)
 
-    def of(row: Array) -> Array:
-        kept = jnp.where(row.reshape(-1, *(1,) * (log_prob.ndim - 1)), 0.0, factors_)
-        density = (y - jnp.exp(y))[:, 0] + jnp.sum(kept, 1)
-        return jax.nn.logsumexp(density, 0) + jnp.log((_HIGHEST - _LOWEST) / (_NODES - 1))
+    def integral(density: Array) -> Array:
+        return jax.nn.logsumexp(density, 0) + math.log((_HIGHEST - _LOWEST) / (_NODES - 1))
 
-    return jax.vmap(of)(left_out)
+    def without(s: Array) -> tuple[Array, Array]:
+        # A row at a time: all pairs at once would hold K² integrands.
+        left = whole - jnp.take(entries, s, axis=1)
+        others = jnp.where(jnp.arange(count).reshape(-1, *(1,) * (log_prob.ndim - 1)) == s, 0.0, entries)
+        return integral(left), integral(left[:, None] - others)
+
+    one, two = jax.lax.map(without, jnp.arange(count))
+    return integral(whole), one, two
 
 
 def draw_without_replacement(q: Factors, key: Key, num_samples: int) -> Array:
