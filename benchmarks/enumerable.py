@@ -76,13 +76,15 @@ def one_layer(kind, size, seed):
     return Enumerable(model, points, sum_over(model, states))
 
 
-def two_layers(seed=5, size=3):
-    """q(z₁|x) q(z₂|z₁), p(z₂) p(z₁|z₂), p(x|z₁): a sigmoid belief network."""
+def two_layers(seed=5, sizes=(3, 3), top_down=False):
+    """q(z₁|x) q(z₂|z₁), or q(z₂|x) q(z₁|z₂) from the top down; p(z₂) p(z₁|z₂), p(x|z₁): a sigmoid belief network."""
+    # The latents are (z₁, z₂) in either case; what is drawn first sees x.
+    order = (1, 0) if top_down else (0, 1)
+    first, second = (sizes[place] for place in order)
 
     def params(key, scale):
-        w = weights(
-            key, (4, size), (size,), (size, size), (size,), (size,), (size, size), (size,), (size, 4), scale=scale
-        )
+        shapes = ((4, first), (first,), (first, second), (second,), (sizes[1],), (sizes[1], sizes[0]), (sizes[0],))
+        w = weights(key, *shapes, (sizes[0], 4), scale=scale)
         return {
             "encoder": {"w1": w[0], "b1": w[1], "w2": w[2], "b2": w[3]},
             "prior": {"top": w[4], "w": w[5], "b": w[6]},
@@ -95,7 +97,8 @@ def two_layers(seed=5, size=3):
             [
                 lambda _: Bernoulli(x @ p["encoder"]["w1"] + p["encoder"]["b1"]),
                 lambda drawn: Bernoulli((2 * drawn[0] - 1) @ p["encoder"]["w2"] + p["encoder"]["b2"]),
-            ]
+            ],
+            order,
         ),
         prior=lambda p: Chain(
             [
@@ -106,8 +109,8 @@ def two_layers(seed=5, size=3):
         ),
         likelihood=lambda p, z: Bernoulli((2 * z[0] - 1) @ p["decoder"]),
     )
-    both = binary(2 * size)
-    states = (both[:, :size], both[:, size:])
+    both = binary(sum(sizes))
+    states = (both[:, : sizes[0]], both[:, sizes[0] :])
     keys = jax.random.split(jax.random.key(seed))
     points = {"near": params(keys[0], 0.5), "far": params(keys[1], 0.9)}
     return Enumerable(model, points, sum_over(model, states))
@@ -158,6 +161,7 @@ BUILDERS = {
     "6 Bernoullis": lambda: one_layer("bernoulli", 6, 1),
     "2 categories of 4": lambda: one_layer("categorical", 2, 2),
     "two layers of 3": two_layers,
+    "top down, 2 and 3": lambda: two_layers(seed=6, sizes=(3, 2), top_down=True),
     "mixed": mixed,
 }
 
@@ -167,6 +171,7 @@ KINDS = {
     "6 Bernoullis": {"bernoulli"},
     "2 categories of 4": {"categorical"},
     "two layers of 3": {"bernoulli", "chain"},
+    "top down, 2 and 3": {"bernoulli", "chain"},
     "mixed": {"categorical", "chain", "continuous"},
 }
 

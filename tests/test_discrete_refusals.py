@@ -49,7 +49,7 @@ def squared(terms, *, step=0):
         (
             lambda: estimators.vimco(model(), iwae, num_samples=1),
             ValueError,
-            "K > 1 draws, got K=1; use score_function",
+            "K > 1 draws, got K=1; use num_samples=2 or more, or score_function",
         ),
         (
             lambda: estimators.vimco(model(), squared, num_samples=3),
@@ -64,7 +64,7 @@ def squared(terms, *, step=0):
         (
             lambda: estimators.enumerate_latents(model(lambda p, x: Bernoulli(jnp.zeros((len(x), 40)))), elbo),
             ValueError,
-            r"sum over 1.1e\+12 states, more than max_states=4096; use rebar",
+            r"sum over 10\^12.0 states, more than max_states=4096; use rebar",
         ),
         (
             lambda: estimators.disarm(model(lambda p, x: diagonal_normal(x, jnp.ones(6))), elbo),

@@ -51,7 +51,7 @@ class OneHotCategorical(Distribution):
     def log_prob(self, value: Array) -> Array:
         """Σ over groups and categories of value · log p."""
         value = jnp.asarray(value).astype(self.logits.dtype)
-        return jnp.sum(value * jax.nn.log_softmax(self.logits, axis=-1), tuple(range(-self.event_ndims, 0)))
+        return jnp.sum(value * log_probs(self.logits), tuple(range(-self.event_ndims, 0)))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         index = jax.random.categorical(key, self.logits, axis=-1, shape=(n, *self.logits.shape[:-1]))
@@ -68,3 +68,8 @@ class OneHotCategorical(Distribution):
     def entropy(self) -> Array:
         """−Σ p log p."""
         return -self.log_prob(self.probs)
+
+
+def log_probs(logits: Array) -> Array:
+    """log softmax over the last axis, finite: categories that logits of −∞ rule out must not make 0·(−∞) of what they do not take."""
+    return jnp.maximum(jax.nn.log_softmax(logits, axis=-1), jnp.finfo(logits.dtype).min)

@@ -9,8 +9,12 @@ from vaejax.dists.split import SplitPosterior
 from vaejax.types import Array, Key
 
 
+@jax.tree_util.register_pytree_node_class
 class Chain:
     """A distribution over a tuple of layers, ∏_l p(z_l | the layers drawn before it).
+
+    A pytree, to pass out of ``jit`` and ``vmap``, where its conditionals are `jax.tree_util.Partial` of arrays; plain closures do for
+    everything else.
 
     Args:
         conditionals: ``conditionals[i](parents) -> distribution`` of the i-th layer drawn, given the tuple of those drawn before;
@@ -34,6 +38,15 @@ class Chain:
             raise ValueError(
                 f"order must name each of the {len(self.conditionals)} layers once, from 0, got {self.order}"
             )
+
+    def tree_flatten(self) -> tuple[tuple, tuple[int, ...]]:
+        """The conditionals, and the order."""
+        return self.conditionals, self.order
+
+    @classmethod
+    def tree_unflatten(cls, order: tuple[int, ...], conditionals: tuple) -> "Chain":
+        """From `tree_flatten`."""
+        return cls(conditionals, order)
 
     def sample_and_log_prob(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> tuple[tuple, Array]:
         """A tuple of layers ``[*sample, *batch, *event]`` and its log-probability ``[*sample, *batch]``."""
@@ -59,6 +72,11 @@ class Chain:
         return sum(self.log_prob_parts(z))  # type: ignore[return-value]
 
 
+def drawing_order(distribution: Any, count: int) -> tuple[int, ...]:
+    """The place in the tuple of latents of each layer, in the order of drawing."""
+    return tuple(getattr(distribution, "order", range(count)))
+
+
 def layers(distribution: Any, z: Any) -> list[tuple[Any, Any]]:
     """Each layer of a distribution, given the values of the layers drawn before it, with its own value, in the order of the latents.
 
@@ -73,7 +91,7 @@ def layers(distribution: Any, z: Any) -> list[tuple[Any, Any]]:
         raise ValueError(
             f"a chain of {len(conditionals)} layers takes a tuple of as many latents, got {type(z).__name__}"
         )
-    order = getattr(distribution, "order", range(len(z)))
+    order = drawing_order(distribution, len(z))
     found = {}
     for step, index in enumerate(order):
         found[index] = conditionals[step](tuple(z[i] for i in order[:step]))
@@ -100,5 +118,5 @@ def draw_layers(
         layer = conditional(tuple(parent(value) for value in drawn))
         batch_ndims = len(layer.batch_shape) if batch_ndims is None else batch_ndims
         drawn.append(draw(layer, layer_key, sample_shape if len(layer.batch_shape) == batch_ndims else ()))
-    order = tuple(getattr(distribution, "order", range(len(drawn))))
+    order = drawing_order(distribution, len(drawn))
     return tuple(drawn[order.index(i)] for i in range(len(drawn)))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Bernoulli, Binomial
-from vaejax.dists.categorical import OneHotCategorical
+from vaejax.dists.categorical import OneHotCategorical, log_probs
 from vaejax.types import Array, Key
 
 
@@ -68,7 +68,7 @@ def factors(distribution: Any) -> Factors | None:
 def log_prob_entries(q: Factors, z: Array) -> Array:
     """log q of each latent: ``[..., *event]``, without the categories' axis. Linear in z."""
     if q.categorical:
-        return jnp.sum(z * jax.nn.log_softmax(q.logits, -1), -1)
+        return jnp.sum(z * log_probs(q.logits), -1)
     return z * q.logits - jax.nn.softplus(q.logits)
 
 

@@ -11,7 +11,8 @@ from jax.scipy.special import erf
 from vaejax import checks
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
-from vaejax.dists.categorical import OneHotCategorical
+from vaejax.dists.categorical import OneHotCategorical, log_probs
+from vaejax.dists.chain import layers
 from vaejax.dists.gaussian import MultivariateNormal, log_diagonal, solve_tril
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.split import SplitPosterior
@@ -128,7 +129,7 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
         if q.event_shape != p.event_shape:
             return None
-        log_q, log_p = (jax.nn.log_softmax(d.logits, -1) for d in (q, p))
+        log_q, log_p = (log_probs(d.logits) for d in (q, p))
         parts = jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1)
         return jnp.sum(parts, tuple(range(1 - q.event_ndims, 0))), parts
     if isinstance(q, MultivariateNormal) != isinstance(p, MultivariateNormal):
@@ -190,7 +191,7 @@ def kl_divergence(q: Any, p: Any, *, key: Key | None = None, num_samples: int | 
     checks.key(key)
     count = checks.positive_int(1 if num_samples is None else num_samples, "num_samples")
     z, log_q = q.sample_and_log_prob(seed=key, sample_shape=(count,))
-    if is_reparameterized(q) is not False:
+    if all(is_reparameterized(layer) is not False for layer, _ in layers(q, z)):
         return jnp.mean(log_q - p.log_prob(z), axis=0)
     # Draws of discrete families carry no gradient, and those of mixtures only a part of it: the score must carry all of it.
     z = jax.lax.stop_gradient(z)

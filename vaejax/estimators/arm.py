@@ -70,13 +70,13 @@ def _antithetic(
     made = problem(name, model, objective, num_samples, terms, averages=True)
 
     def init(params: Params, key: Key, batch: Any) -> None:
-        way_out = "use arsm, rebar or unordered_set for categories, score_function for anything else"
+        way_out = "arsm, rebar or unordered_set for categories, score_function for anything else"
         check_layers(name, made, params, key, batch, kinds=("bernoulli",), way_out=way_out)
 
     def pair(drawn: LogTerms, layer: Factors, z: Array, index: int, key: Key, values: Values) -> Array:
         noise_key, below_key = jax.random.split(key)
         # The uniform noise that this draw came from, 1[u < p] = z, drawn given it.
-        p, v = layer.probs, jax.random.uniform(noise_key, z.shape, z.dtype)
+        p, v = layer.probs, jax.random.uniform(noise_key, z.shape, layer.logits.dtype)
         u = jnp.where(z > 0.5, p * v, p + (1 - p) * v)
         antithetic = (u > jax.nn.sigmoid(-layer.logits)).astype(z.dtype)
         other = values.at(redrawn_below(drawn, index, antithetic, below_key))
@@ -122,13 +122,13 @@ def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = l
             key,
             batch,
             kinds=("categorical",),
-            way_out="use disarm for Bernoullis, score_function else",
+            way_out="disarm for Bernoullis, score_function else",
         )
 
     def swapped(drawn: LogTerms, layer: Factors, z: Array, index: int, key: Key, values: Values) -> Array:
         noise_key, below_key = jax.random.split(key)
         n = z.shape[-1]
-        noise = jax.random.exponential(noise_key, z.shape, z.dtype)
+        noise = jax.random.exponential(noise_key, z.shape, layer.logits.dtype)
         varpi = noise / jnp.sum(noise, -1, keepdims=True)
         log_varpi = jnp.log(noise)
         # Swapping m with itself changes nothing: those n cases are one, the first pair.

@@ -1,7 +1,7 @@
 """What every estimator shares: the loss that averages over the batch, and a look at the posterior before training."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +36,7 @@ def loss(
         raise ValueError(
             f"objective {objective.name} has shape {list(jnp.shape(values))}, wanted one value per example: [*batch] = {list(batch_shape)}"
         )
-    if weight is not None and weight.shape != batch_shape:
-        raise ValueError(
-            f"batch.weight has shape {list(weight.shape)}, wanted one weight per example: [*batch] = {list(batch_shape)}"
-        )
+    check_weight(weight, batch_shape)
     mean = weighted_mean(values, weight)
     metrics = {
         "objective": mean,
@@ -83,6 +80,14 @@ def evaluated(
     return drawn._replace(kl=None, kl_parts=None) if kl == "none" else drawn
 
 
+def check_weight(weight: Array | None, batch_shape: tuple[int, ...]) -> None:
+    """Raises for weights that are not one for each example."""
+    if weight is not None and weight.shape != batch_shape:
+        raise ValueError(
+            f"batch.weight has shape {list(weight.shape)}, wanted one weight per example: [*batch] = {list(batch_shape)}"
+        )
+
+
 def check_model(model: Any) -> None:
     """Raises unless ``model`` is a `Model`."""
     if not isinstance(model, Model):
@@ -91,28 +96,34 @@ def check_model(model: Any) -> None:
         )
 
 
-def peek_posterior(
-    model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1
-) -> tuple[Any, Any, list[Any]]:
-    """The posterior on abstract values, its draws, and its layers (one, where it is no chain).
+class Seen(NamedTuple):
+    """A posterior on abstract values: types and shapes can be read, numbers cannot.
 
-    Types and shapes can be read, numbers cannot.
+    Attributes:
+        posterior: itself.
+        latents: its draws.
+        layers: in the order of the latents; one, where it is no chain.
+        batch_ndims: how many axes the batch has.
     """
+
+    posterior: Any
+    latents: Any
+    layers: list[Any]
+    batch_ndims: int
+
+
+def peek_posterior(model: Model, params: Params, key: Key, batch: Any, num_samples: int = 1) -> Seen:
+    """The posterior as the model builds it for this batch, without computing anything."""
     seen: list[Any] = []
 
     def build(params: Params, batch: Batch) -> Any:
         posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
-        latents = posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))[0]
+        latents, log_prob = posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))
         seen.extend((posterior, [layer for layer, _ in layers(posterior, latents)]))
-        return latents
+        return latents, log_prob
 
-    latents = jax.eval_shape(build, params, as_batch(batch))
-    return seen[0], latents, seen[1]
-
-
-def peek_layers(model: Model, params: Params, key: Key, batch: Any) -> list[Any]:
-    """The layers of `peek_posterior`."""
-    return peek_posterior(model, params, key, batch)[2]
+    latents, log_prob = jax.eval_shape(build, params, as_batch(batch))
+    return Seen(seen[0], latents, seen[1], log_prob.ndim - 1)
 
 
 def check_reparameterized(model: Model, params: Params, key: Key, batch: Any, noise: str = "independent") -> Any:
@@ -122,7 +133,7 @@ def check_reparameterized(model: Model, params: Params, key: Key, batch: Any, no
         TypeError: for a raw key, and for a posterior whose draws are not differentiable or have no map from the noise wanted.
     """
     checks.key(key)
-    posterior, latents, seen = peek_posterior(model, params, key, batch)
+    posterior, latents, seen, _ = peek_posterior(model, params, key, batch)
     jumps = [layer for layer in seen if is_reparameterized(layer) is False]
     if jumps or not all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(latents)):
         raise TypeError(

@@ -11,7 +11,7 @@ from vaejax.dists.chain import layers
 from vaejax.dists.factors import Factors, factors
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.univariate import Poisson
-from vaejax.estimators.base import Terms, gradient, peek_layers
+from vaejax.estimators.base import Terms, gradient, peek_posterior
 from vaejax.estimators.problem import Values, problem, redrawn_below, stateless, stopped_values
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch
@@ -46,7 +46,7 @@ def measure_valued(model: Model, objective: Any, *, num_samples: int = 1, terms:
     made = problem("measure_valued", model, objective, num_samples, terms, averages=True)
 
     def init(params: Params, key: Key, batch: Any) -> None:
-        for layer in peek_layers(model, params, key, as_batch(batch)):
+        for layer in peek_posterior(model, params, key, as_batch(batch)).layers:
             _parameters(layer)
 
     def estimate(params: Params, key: Key, batch: Batch, step: Any) -> Estimate:

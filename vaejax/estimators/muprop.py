@@ -37,9 +37,7 @@ def muprop(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms =
     made = problem("muprop", model, objective, num_samples, terms, averages=True)
 
     def init(params: Params, key: Key, batch: Any) -> None:
-        check_layers(
-            "muprop", made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="use score_function"
-        )
+        check_layers("muprop", made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="score_function")
 
     def signal(drawn: LogTerms, layer: Factors, z: Array, index: int, key: Key, values: Values) -> Array:
         # The first layer's mean is the same for every draw.

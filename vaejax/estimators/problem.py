@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.dists.chain import layers
+from vaejax.dists.chain import drawing_order, layers
 from vaejax.dists.factors import Factors, factors
 from vaejax.dists.reparameterization import is_reparameterized
-from vaejax.estimators.base import Terms, check_model, evaluated, gradient, peek_layers, refuse, trial
+from vaejax.estimators.base import Seen, Terms, check_model, evaluated, gradient, peek_posterior, refuse, trial
 from vaejax.estimators.roles import Roles, by_roles, together
 from vaejax.objectives import Objective, as_objective
 from vaejax.types import (
@@ -103,7 +103,13 @@ def problem(
     if checked.of_log_weights:
         trial(name, checked, num_samples, "change that option, or num_samples")
     elif not closed_form:
-        trial(name, checked, num_samples, "use pathwise where the latents reparameterise", errors=(ValueError,))
+        trial(
+            name,
+            checked,
+            num_samples,
+            "use kl='auto' or 'monte_carlo' with an ELBO, or score_function",
+            errors=(ValueError,),
+        )
     return Problem(model, checked, num_samples, terms)
 
 
@@ -121,7 +127,7 @@ def replaced(latents: Any, index: int, value: Array) -> Any:
 
 def sampled(layer: Any, key: Key, sample_shape: tuple[int, ...]) -> Any:
     """A draw of the layer, as `redrawn_below` makes one unless told otherwise."""
-    return layer.sample(seed=key, sample_shape=sample_shape)
+    return layer.sample_and_log_prob(seed=key, sample_shape=sample_shape)[0]
 
 
 def redrawn_below(
@@ -134,10 +140,11 @@ def redrawn_below(
     latents = replaced(terms.latents, index, value)
     if not isinstance(latents, tuple):
         return latents
-    for later in range(index + 1, len(latents)):
-        layer = terms.posterior.conditionals[later](latents[:later])
+    order = drawing_order(terms.posterior, len(latents))
+    for later in range(order.index(index) + 1, len(latents)):
+        layer = terms.posterior.conditionals[later](tuple(latents[i] for i in order[:later]))
         lead = () if len(layer.batch_shape) == terms.log_prior.ndim else (len(value),)
-        latents = replaced(latents, later, draw(layer, jax.random.fold_in(key, later), lead))
+        latents = replaced(latents, order[later], draw(layer, jax.random.fold_in(key, later), lead))
     return latents
 
 
@@ -156,21 +163,24 @@ def logits_surrogate(terms: LogTerms, cotangents: list[Array | None]) -> Array:
 
 def check_layers(
     name: str, problem: Problem, params: Params, key: Key, batch: Any, *, kinds: tuple[str, ...], way_out: str
-) -> list[Any]:
+) -> Seen:
     """Raises TypeError unless each layer of the posterior is of one of these kinds (or reparameterises, beside one that is)."""
     checks.key(key)
-    seen = peek_layers(problem.model, params, key, as_batch(batch))
+    seen = peek_posterior(problem.model, params, key, as_batch(batch))
     served = 0
-    for layer in seen:
+    for layer in seen.layers:
         found = factors(layer)
         kind = None if found is None else "categorical" if found.categorical else "bernoulli"
         if kind in kinds:
             served += 1
         elif is_reparameterized(layer) is not True:
-            raise TypeError(f"{name} serves {' and '.join(kinds)} latents, got {type(layer).__name__}; {way_out}")
+            one_hot = "vaejax.dists.OneHotCategorical, " if type(layer).__name__ == "Categorical" else ""
+            raise TypeError(
+                f"{name} serves {' and '.join(kinds)} latents, got {type(layer).__name__}; use {one_hot}{way_out}"
+            )
     if not served:
         raise TypeError(
-            f"{name} serves {' and '.join(kinds)} latents, got {' and '.join(type(layer).__name__ for layer in seen)}, which "
+            f"{name} serves {' and '.join(kinds)} latents, got {' and '.join(type(layer).__name__ for layer in seen.layers)}, which "
             "reparameterises; use pathwise"
         )
     return seen

@@ -152,10 +152,10 @@ def _control_variate(
     def init(params: Params, key: Key, batch: Any) -> RebarState:
         batch = as_batch(batch)
         seen = check_layers(
-            name, made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="use score_function"
+            name, made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="score_function"
         )
-        found = [q for layer in seen if (q := factors(layer)) is not None]
-        size = features(batch, len(seen[0].batch_shape)).shape[-1]
+        found = [q for layer in seen.layers if (q := factors(layer)) is not None]
+        size = features(batch, seen.batch_ndims).shape[-1]
         keys = jax.random.split(key, len(found))
         tuned = tuple(_start_tuned(start, q, size, k) for q, k in zip(found, keys))
         return RebarState(tuned, tuner.init(tuned))
@@ -258,7 +258,7 @@ def _places(drawn: LogTerms, values: Values, key: Key, batch: Batch) -> list[_Pl
         q = layer._replace(logits=jnp.broadcast_to(layer.logits, z.shape))
         eps = noise(q, noise_key, ())
         relaxed = functools.partial(_relaxed_value, drawn, values, q, index, below_key)
-        found.append(_Place(q, z, couple(q, z, eps), eps, values.at_draws, relaxed, seen.astype(z.dtype)))
+        found.append(_Place(q, z, couple(q, z, eps), eps, values.at_draws, relaxed, seen.astype(q.logits.dtype)))
     return found
 
 

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.dists.chain import draw_layers
+from vaejax.dists.chain import draw_layers, layers
 from vaejax.dists.factors import Factors, factors, harden, noise, relax
 from vaejax.dists.relaxed import RelaxedLayers, states_of
-from vaejax.estimators.base import Terms, gradient
-from vaejax.estimators.problem import Problem, check_layers, problem, stateless
+from vaejax.estimators.base import Seen, Terms, gradient, refuse
+from vaejax.estimators.problem import Problem, check_layers, problem, sampled, stateless
 from vaejax.terms import log_terms
-from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, declares
+from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call, declares
 
 
 def concrete(
@@ -29,8 +29,8 @@ def concrete(
 ) -> Estimator:
     """The pathwise gradient of the relaxed objective: relaxed latents, with the densities of the relaxed posterior and prior.
 
-    Biased for the discrete model. At equal temperatures the relaxed KL is that of two logistics (or Gumbels) whatever the temperature, so
-    only the likelihood's bias vanishes as it falls.
+    Biased for the discrete model. At equal temperatures the relaxed KL does not depend on the temperature (for Bernoullis it is that of two
+    logistics), so only the likelihood's bias vanishes as it falls.
 
     Args:
         model: with Bernoulli or categorical layers in posterior and prior, and a likelihood defined between their states.
@@ -40,11 +40,13 @@ def concrete(
             1/(n−1) for n states.
         prior_temperature: of the prior; None is the posterior's.
         kl: ``"relaxed"``, or ``"discrete"``: relaxed draws in the likelihood with the closed-form KL of the discrete distributions, whose
-            objective is no bound of anything, but whose bias vanishes as the temperature falls. One layer only.
+            objective is no bound of anything, but whose bias vanishes as the temperature falls. One layer only, and an objective of
+            the closed form, as the bare ELBO is.
         terms: as in `pathwise`.
 
     Raises:
-        TypeError: from ``init``, for other latents.
+        ValueError: ``kl="discrete"`` with an objective that does not read the closed-form KL, or with a temperature of the prior.
+        TypeError: from ``init``, for other latents; for a prior that cannot be relaxed; for a chain with ``kl="discrete"``.
 
     Source:
         Maddison, Mnih & Teh 2017, section 3.4 and appendix C; Jang, Gu & Poole 2017.
@@ -64,6 +66,8 @@ def concrete(
     _check_temperature(temperature)
     if prior_temperature is not None:
         _check_temperature(prior_temperature)
+    if kl == "discrete":
+        _check_discrete(made, prior_temperature)
 
     def terms_of(params: Params, key: Key, batch: Batch, step: Any) -> LogTerms:
         t = _temperature(temperature, params, step)
@@ -72,7 +76,15 @@ def concrete(
         of_prior = t if prior_temperature is None else _temperature(prior_temperature, params, step)
         return made._replace(model=relaxed_model(model, t, of_prior)).draw(params, key, batch)
 
-    return _estimator("concrete", made, terms_of)
+    def check(params: Params, key: Key, batch: Any, seen: Seen) -> None:
+        if kl == "relaxed":
+            _check_prior(made, params, batch, seen)
+        elif len(seen.layers) > 1:
+            raise TypeError(
+                f"kl='discrete' needs the closed-form KL of one layer, got a chain of {len(seen.layers)}; use kl='relaxed', rebar or disarm"
+            )
+
+    return _estimator("concrete", made, terms_of, check)
 
 
 def straight_through(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = log_terms) -> Estimator:
@@ -173,7 +185,7 @@ def _at_path(made: Problem, draw: Callable, params: Params, key: Key, batch: Bat
     def of_layer(layer: Any, layer_key: Key, sample_shape: tuple[int, ...]) -> Any:
         found = factors(layer)
         if found is None:
-            return layer.sample(seed=layer_key, sample_shape=sample_shape)
+            return sampled(layer, layer_key, sample_shape)
         return draw(found, layer_key, sample_shape)
 
     key, noise_key = jax.random.split(key)
@@ -193,9 +205,51 @@ def _temperature(temperature: Any, params: Params, step: Any) -> Any:
     return temperature(params) if declares(temperature, "params") else temperature(step)
 
 
-def _estimator(name: str, made: Problem, terms_of: Callable) -> Estimator:
+def _check_discrete(made: Problem, prior_temperature: Any) -> None:
+    """Refuses what the discrete KL has no place for."""
+    if prior_temperature is not None:
+        raise ValueError(
+            "kl='discrete' relaxes no prior, so that prior_temperature would count for nothing; leave it out"
+        )
+    with jax.ensure_compile_time_eval():
+        zeros = jnp.zeros((made.num_samples, 1))
+        terms = LogTerms(zeros, zeros, zeros, kl=jnp.zeros(1), kl_parts=jnp.zeros((1, 1)))
+        with_more = terms._replace(kl=jnp.ones(1), kl_parts=jnp.ones((1, 1)))
+        reads = bool(jnp.any(made.objective(terms) != made.objective(with_more)))
+    if not reads:
+        refuse(
+            "concrete(kl='discrete')",
+            made.objective,
+            "it does not read the closed-form KL",
+            "use kl='relaxed', or the bare elbo",
+        )
+
+
+def _check_prior(made: Problem, params: Params, batch: Any, seen: Seen) -> None:
+    """Refuses a prior without a relaxation of the posterior's kind: its density would be evaluated at relaxed draws."""
+    found: list[Any] = []
+
+    def build(params: Params, latents: Any, batch: Batch) -> Array:
+        prior = call(made.model.prior, params, context=batch.context, mask=batch.mask)
+        found.extend(layer for layer, _ in layers(prior, latents))
+        return jnp.zeros(())
+
+    jax.eval_shape(build, params, seen.latents, as_batch(batch))
+    for own, other in zip(seen.layers, found):
+        q, p = factors(own), factors(other)
+        if q is not None and (p is None or p.categorical != q.categorical or p.event_ndims != q.event_ndims):
+            raise TypeError(
+                f"concrete relaxes the prior beside the posterior, and {type(other).__name__} has no relaxation like that of "
+                f"{type(own).__name__}; use kl='discrete', straight_through, rebar or score_function"
+            )
+
+
+def _estimator(name: str, made: Problem, terms_of: Callable, check: Callable | None = None) -> Estimator:
     def init(params: Params, key: Key, batch: Any) -> None:
-        check_layers(name, made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="use score_function")
+        kinds = ("bernoulli", "categorical")
+        seen = check_layers(name, made, params, key, batch, kinds=kinds, way_out="score_function")
+        if check is not None:
+            check(params, key, batch, seen)
 
     def estimate(params: Params, key: Key, batch: Batch, step: Any) -> Estimate:
         return gradient(made.objective, params, batch, step, lambda params: terms_of(params, key, batch, step))

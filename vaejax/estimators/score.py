@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists import is_reparameterized
-from vaejax.dists.chain import layers
+from vaejax.dists.chain import draw_layers, layers
 from vaejax.dists.factors import factors, log_prob_entries
 from vaejax.estimators import baselines
-from vaejax.estimators.base import Terms, gradient, peek_layers, refuse
+from vaejax.estimators.base import Terms, gradient, peek_posterior, refuse
 from vaejax.estimators.baselines import Baseline
-from vaejax.estimators.problem import Problem, features, problem
+from vaejax.estimators.problem import Problem, features, problem, sampled
 from vaejax.estimators.signals import local_signals, moves_with_log_weights, vimco_signal
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
@@ -42,7 +42,7 @@ def score_function(
         baseline: `estimators.baselines`: None (plain), `constant`, `moving_average`, `network`, `leave_one_out`, sums of them.
         rao_blackwell: gives each latent of a factorised discrete layer a signal without the terms that do not depend on it (the other
             latents' log q; for a single layer under a factorised prior their log p too), and each layer of a chain one without the log q
-            of the layers before it. For objectives that average over draws.
+            of the layers before it. For objectives that average over draws and are linear in log p(z) and log q(z|x), as the ELBO is.
         terms: as in `pathwise`.
 
     Raises:
@@ -67,6 +67,8 @@ def score_function(
     made = problem("score_function", model, objective, num_samples, terms)
     if rao_blackwell and not made.objective.averages_draws:
         refuse("score_function", made.objective, "a signal for each latent needs a mean over draws", "use vimco")
+    if rao_blackwell:
+        _check_slopes("score_function", made)
     return _score_family("score_function", made, baseline, _local if rao_blackwell else _values)
 
 
@@ -106,6 +108,8 @@ def nvil(
         baselines.network() if baseline is None else baseline, baselines.moving_average(decay=decay)
     )
     made = problem("nvil", model, objective, num_samples, terms, averages=True)
+    if rao_blackwell:
+        _check_slopes("nvil", made)
     return _score_family("nvil", made, baselines.normalized(inner, decay=decay), _local if rao_blackwell else _values)
 
 
@@ -140,9 +144,8 @@ def vimco(
     made = problem("vimco", model, objective, num_samples, terms)
     checks.one_of(mean, "mean", ("geometric", "arithmetic"))
     if num_samples < 2:
-        refuse(
-            "vimco", made.objective, "it needs K > 1 draws, got K=1", "use score_function, nvil or disarm for one draw"
-        )
+        way_out = "use num_samples=2 or more, or score_function (for the ELBO also disarm or nvil)"
+        refuse("vimco", made.objective, "it needs K > 1 draws, got K=1", way_out)
     if not made.objective.of_log_weights:
         refuse("vimco", made.objective, "it is no function of the log-weights alone", "use score_function")
     if not moves_with_log_weights(made.objective, num_samples):
@@ -175,13 +178,14 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
     def init(params: Params, key: Key, batch: Any) -> ScoreState:
         checks.key(key)
         batch = as_batch(batch)
-        seen = peek_layers(made.model, params, key, batch)
-        x = features(batch, len(seen[0].batch_shape))
-        return ScoreState(tuple(baseline.init(k, x) for k in jax.random.split(key, sum(_scored(seen)))))
+        seen = peek_posterior(made.model, params, key, batch)
+        x = features(batch, seen.batch_ndims)
+        return ScoreState(tuple(baseline.init(k, x) for k in jax.random.split(key, sum(_scored(seen.layers)))))
 
     def estimate(params: Params, state: ScoreState, key: Key, batch: Any, step: Any = 0) -> tuple[Estimate, ScoreState]:
         batch = as_batch(batch)
-        drawn = made.draw(params, key, batch)
+        key, noise_key = jax.random.split(key)
+        drawn = _drawn(made, params, key, noise_key, batch)
         scored = _scored([layer for layer, _ in layers(drawn.posterior, drawn.latents)])
         found = [s for s, keep in zip(signals(made, drawn, params, key, batch, step), scored) if keep]
         x = features(batch, drawn.log_prior.ndim - 1)
@@ -189,13 +193,11 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
         scale = functools.reduce(jnp.minimum, [jnp.asarray(baseline.scale(own)) for own in state.baselines])
         left = [scale * (s - baseline.value(own, x, s)) for own, s in zip(state.baselines, found)]
 
-        def draw(params: Params) -> LogTerms:
-            # Draws that have a path and are scored instead must not move.
-            whole = all(is_reparameterized(layer) is True for layer, _ in layers(drawn.posterior, drawn.latents))
-            return made.at(params, drawn.latents, key, batch) if whole else made.draw(params, key, batch)
-
         def surrogate(live: LogTerms) -> Array:
             return _weighted_scores(live, scored, left)
+
+        def draw(params: Params) -> LogTerms:
+            return _drawn(made, params, key, noise_key, batch)
 
         result = gradient(made.objective, params, batch, step, draw, surrogate)
         after = tuple(baseline.update(own, x, s) for own, s in zip(state.baselines, found))
@@ -209,6 +211,20 @@ def _scored(seen: list[Any]) -> list[bool]:
     """Which layers are scored: those without a path, or all where every layer has one."""
     moves = [is_reparameterized(layer) is True for layer in seen]
     return [True] * len(seen) if all(moves) else [not move for move in moves]
+
+
+def _drawn(made: Problem, params: Params, key: Key, noise_key: Key, batch: Batch) -> LogTerms:
+    """Log-terms of K draws, of which only layers that are not scored keep a path: what moves and is scored would count twice."""
+    posterior = made.draw(params, key, batch, 1).posterior
+
+    def draw(layer: Any, layer_key: Key, sample_shape: tuple[int, ...]) -> Any:
+        z = sampled(layer, layer_key, sample_shape)
+        return z if is_reparameterized(layer) is True else jax.lax.stop_gradient(z)
+
+    latents = draw_layers(posterior, noise_key, (made.num_samples,), draw)
+    if all(_scored([layer for layer, _ in layers(posterior, latents)])):
+        latents = jax.lax.stop_gradient(latents)
+    return made.at(params, latents, key, batch)
 
 
 def _weighted_scores(live: LogTerms, scored: list[bool], signals: list[Array]) -> Array:
@@ -242,6 +258,16 @@ def _local(made: Problem, drawn: LogTerms, params: Params, key: Key, batch: Batc
     slopes, values = jax.grad(total, argnums=(0, 1), has_aux=True)(drawn.log_prior, drawn.log_posterior)
     prior = call(made.model.prior, params, context=batch.context, mask=batch.mask)
     return local_signals(drawn, prior, values, slopes)
+
+
+def _check_slopes(name: str, made: Problem) -> None:
+    """Refuses signals of single latents where what they leave out does not enter the objective with a constant factor."""
+    with jax.ensure_compile_time_eval():
+        at = jnp.linspace(-2.0, -1.0, made.num_samples)[:, None] * jnp.array([1.0, 3.0])
+        slopes = jax.grad(lambda p, q: jnp.sum(made.objective(LogTerms(at, p, q))), argnums=(0, 1))(2 * at, at)
+        constant = all(bool(jnp.all(jnp.abs(s - s[0, 0]) < 1e-4)) for s in slopes)
+    if not constant:
+        refuse(name, made.objective, "it is not linear in log p(z) and log q(z|x)", "use rao_blackwell=False")
 
 
 def _vimco(mean: str, made: Problem, drawn: LogTerms, *rest: Any) -> list[Array]:

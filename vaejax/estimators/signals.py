@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.dists.chain import layers
+from vaejax.dists.chain import drawing_order, layers
 from vaejax.dists.factors import Factors, factors, log_prob_entries
 from vaejax.dists.factors import couple as rebar_couple
 from vaejax.numerics import leave_one_out_log_mean_exp
@@ -18,6 +18,10 @@ from vaejax.objectives import Objective, as_objective, iwae
 from vaejax.types import Array, LogTerms
 
 __all__ = ["arm_signal", "disarm_signal", "leave_one_out", "local_signals", "rebar_couple", "vimco_signal"]
+
+
+# Log-weights per example that `vimco_signal` holds at once.
+_WEIGHTS = 2**15
 
 
 def leave_one_out(signals: Array) -> Array:
@@ -30,7 +34,12 @@ def leave_one_out(signals: Array) -> Array:
         >>> leave_one_out(jnp.array([1.0, 2.0, 6.0])).tolist()
         [4.0, 3.5, 1.5]
     """
-    return (jnp.sum(signals, 0) - signals) / (len(signals) - 1)
+    finite = jnp.isfinite(signals)
+    kept = jnp.where(finite, signals, 0.0)
+    # Infinite ones apart: the difference would be NaN where a signal's own infinity is taken off.
+    beyond = jnp.where(finite, 0.0, signals)
+    others = jnp.where(jnp.sum(~finite, 0) > ~finite, jnp.sum(beyond, 0), 0.0)
+    return (jnp.sum(kept, 0) - kept) / (len(signals) - 1) + others
 
 
 def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any = iwae, step: Any = 0) -> Array:
@@ -59,7 +68,10 @@ def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any 
     def without(k: Array, value: Array) -> Array:
         return _of_weights(evaluate, centred.at[k].set(value), step)
 
-    return _of_weights(evaluate, centred, step) - jax.vmap(without)(jnp.arange(count), stand_in)
+    # So many at once as keep the memory of K sets of K weights in bounds.
+    block = max(1, min(count, _WEIGHTS // count))
+    without_each = jax.lax.map(lambda given: without(*given), (jnp.arange(count), stand_in), batch_size=block)
+    return _of_weights(evaluate, centred, step) - without_each
 
 
 def moves_with_log_weights(objective: Objective, num_samples: int) -> bool:
@@ -114,12 +126,14 @@ def local_signals(terms: LogTerms, prior: Any, values: Array, slopes: tuple[Arra
         One signal for each layer, with entries where the layer is factorised.
 
     Source:
-        Ranganath, Gerrish & Blei 2014, eqs. 3–5; Mnih & Gregor 2014, section 2.2.
+        Ranganath, Gerrish & Blei 2014, eqs. 3–5; Mnih & Gregor 2014, section 2.3 (local learning signals).
     """
     of_prior, of_posterior = slopes
-    seen, out = layers(terms.posterior, terms.latents), []
+    seen = layers(terms.posterior, terms.latents)
+    out: list[Any] = [None] * len(seen)
     before: Any = 0.0
-    for layer, z in seen:
+    for place in drawing_order(terms.posterior, len(seen)):
+        layer, z = seen[place]
         signal, found = values - of_posterior * before, factors(layer)
         before = before + layer.log_prob(z)
         if found is not None:
@@ -127,7 +141,7 @@ def local_signals(terms: LogTerms, prior: Any, values: Array, slopes: tuple[Arra
             own = factors(prior) if len(seen) == 1 else None
             if own is not None and own.categorical == found.categorical and own.event_ndims == found.event_ndims:
                 signal = _less_others(signal, own, z, of_prior)
-        out.append(signal)
+        out[place] = signal
     return out
 
 

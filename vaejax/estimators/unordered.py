@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from vaejax.dists.factors import Factors, factors
 from vaejax.estimators.base import Terms, refuse
-from vaejax.estimators.problem import check_layers, problem, stateless
-from vaejax.estimators.weighted import num_states, weighted_estimate
+from vaejax.estimators.problem import check_layers, discrete_layers, problem, replaced, stateless
+from vaejax.estimators.weighted import log_num_states, weighted_estimate
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params
 
@@ -51,24 +51,25 @@ def unordered_set(model: Model, objective: Any, *, num_samples: int = 2, terms: 
 
     def init(params: Params, key: Key, batch: Any) -> None:
         seen = check_layers(
-            "unordered_set", made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="use score_function"
+            "unordered_set", made, params, key, batch, kinds=("bernoulli", "categorical"), way_out="score_function"
         )
-        if len(seen) > 1:
+        if len(seen.layers) > 1:
             raise TypeError(
-                f"unordered_set serves one layer of latents, got {len(seen)}; use vimco, rebar or score_function"
+                f"unordered_set serves one layer of latents, got {len(seen.layers)}; use vimco, rebar or score_function"
             )
-        found = factors(seen[0])
-        if found is not None and num_states(found) < num_samples:
+        found = factors(seen.layers[0])
+        if found is not None and math.log(num_samples) > log_num_states(found) + 1e-9:
             raise ValueError(
-                f"unordered_set cannot draw {num_samples} different states of {num_states(found)}; use enumerate_latents"
+                f"unordered_set cannot draw {num_samples} different states of {math.exp(log_num_states(found)):.0f}; use enumerate_latents"
             )
 
     def estimate(params: Params, key: Key, batch: Batch, step: Any) -> Estimate:
         key, noise_key = jax.random.split(key)
         drawn = made.draw(params, key, batch, 1)
-        found = factors(drawn.posterior)
-        assert found is not None
-        z = draw_without_replacement(found._replace(logits=jax.lax.stop_gradient(found.logits)), noise_key, num_samples)
+        [(found, _)] = discrete_layers(drawn)
+        stopped_factors = found._replace(logits=jax.lax.stop_gradient(found.logits))  # type: ignore[union-attr]
+        # A chain of one layer has a tuple of latents.
+        z = replaced(drawn.latents, 0, draw_without_replacement(stopped_factors, noise_key, num_samples))
         stopped = made.at(jax.lax.stop_gradient(params), z, key, batch)
         log_prob, values = stopped.log_posterior, made.values(stopped, step)
         weight, baseline = set_weights(log_prob, values)
@@ -100,17 +101,19 @@ def set_weights(log_prob: Array, values: Array) -> tuple[Array, Array]:
         ([0.25, 0.75], [7.0, 7.0])
     """
     rest = jnp.clip(1 - jnp.sum(jnp.exp(log_prob), 0), jnp.finfo(log_prob.dtype).tiny, 1.0)
-    whole, one, two = _log_set_probabilities(log_prob, rest)
+    whole, one, two = _log_set_probabilities(log_prob, jnp.log(rest))
     weight = jnp.exp(log_prob + one - whole)
     # Row s: its own ratio is 1, which the left-out pair (s, s) gives.
     return weight, jnp.sum(jnp.exp(log_prob + two - one[:, None]) * values, 1)
 
 
-def _log_set_probabilities(log_prob: Array, rest: Array) -> tuple[Array, Array, Array]:
+def _log_set_probabilities(log_prob: Array, log_rest: Array) -> tuple[Array, Array, Array]:
     """log P(S∖C), that all of S∖C come before anything outside S, with C none ``[*batch]``, one ``[K, *batch]``, two ``[K, K, *batch]``."""
     count = len(log_prob)
     y = jnp.linspace(_LOWEST, _HIGHEST, _NODES).reshape(-1, *(1,) * log_prob.ndim)
-    entries = jnp.log(-jnp.expm1(-jnp.exp(log_prob) * jnp.exp(y) / rest) + jnp.finfo(log_prob.dtype).tiny)
+    # log(1 − exp(−p t)) with log(p t) = a, which may be far below what exp can hold.
+    a = log_prob + y - log_rest
+    entries = jnp.where(a < -10, a - jnp.exp(jnp.minimum(a, 0)) / 2, jnp.log(-jnp.expm1(-jnp.exp(jnp.maximum(a, -10)))))
     whole = (y - jnp.exp(y))[:, 0] + jnp.sum(entries, 1)
 
     def integral(density: Array) -> Array:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
+from vaejax.dists.chain import drawing_order
 from vaejax.dists.factors import Factors, factors
-from vaejax.estimators.base import Terms, peek_layers, weighted_mean
-from vaejax.estimators.problem import Problem, check_layers, problem, stateless
+from vaejax.estimators.base import Terms, check_weight, peek_posterior, weighted_mean
+from vaejax.estimators.problem import Problem, check_layers, problem, sampled, stateless
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params
 
@@ -52,18 +53,20 @@ def enumerate_latents(
             key,
             batch,
             kinds=("bernoulli", "categorical"),
-            way_out="use score_function",
+            way_out="score_function",
         )
-        count = math.prod(num_states(found) for layer in seen if (found := factors(layer)) is not None)
-        if count > max_states:
+        digits = sum(
+            log_num_states(found) for layer in seen.layers if (found := factors(layer)) is not None
+        ) / math.log(10)
+        if digits > math.log10(max_states) + 1e-9:
             raise ValueError(
-                f"enumerate_latents would sum over {count:.3g} states, more than max_states={max_states}; use rebar, disarm, vimco or "
+                f"enumerate_latents would sum over 10^{digits:.1f} states, more than max_states={max_states}; use rebar, disarm, vimco or "
                 "score_function"
             )
 
     def estimate(params: Params, key: Key, batch: Batch, step: Any) -> Estimate:
-        seen = peek_layers(model, params, key, batch)
-        rows = num_samples if any(factors(layer) is None for layer in seen) else 1
+        seen = peek_posterior(model, params, key, batch)
+        rows = num_samples if any(factors(layer) is None for layer in seen.layers) else 1
 
         terms_key, noise_key = jax.random.split(key)
 
@@ -91,6 +94,7 @@ def weighted_estimate(made: Problem, params: Params, batch: Batch, step: Any, we
     def loss_of(params: Params) -> Any:
         drawn, weight, surrogate = weigh(params)
         values = jnp.sum(weight * made.values(drawn, step), 0)
+        check_weight(batch.weight, values.shape)
         mean = weighted_mean(values, batch.weight)
         metrics = {
             "objective": mean,
@@ -103,10 +107,10 @@ def weighted_estimate(made: Problem, params: Params, batch: Batch, step: Any, we
     return Estimate(values, grads, metrics)
 
 
-def num_states(q: Factors) -> int:
-    """How many values one draw of the layer can take."""
+def log_num_states(q: Factors) -> float:
+    """The logarithm of how many values one draw of the layer can take."""
     event = q.event_shape
-    return event[-1] ** math.prod(event[:-1]) if q.categorical else 2 ** math.prod(event)
+    return math.prod(event[:-1]) * math.log(event[-1]) if q.categorical else math.prod(event) * math.log(2)
 
 
 def states(q: Factors) -> Array:
@@ -126,17 +130,17 @@ def states(q: Factors) -> Array:
 
 def _all_states(drawn: LogTerms, key: Key) -> tuple[Any, Array]:
     """Every joint state of the discrete layers, with the log-probability that those layers give it; continuous layers drawn given it."""
-    is_chain = isinstance(drawn.latents, tuple)
+    is_chain = hasattr(drawn.posterior, "conditionals")
     rows, batch = drawn.log_prior.shape[0], drawn.log_prior.shape[1:]
     chosen: tuple = ()
     log_weight = jnp.zeros((rows, *batch))
     conditionals = drawn.posterior.conditionals if is_chain else (lambda _: drawn.posterior,)
-    for index, conditional in enumerate(conditionals):
+    for step, conditional in enumerate(conditionals):
         layer = conditional(chosen)
         found = factors(layer)
         if found is None:
             lead = () if len(layer.batch_shape) > len(batch) else (rows,)
-            chosen = (*chosen, layer.sample(seed=jax.random.fold_in(key, index), sample_shape=lead))
+            chosen = (*chosen, sampled(layer, jax.random.fold_in(key, step), lead))
             continue
         support = states(found)
         count, rows = len(support), rows * len(support)
@@ -147,4 +151,7 @@ def _all_states(drawn: LogTerms, key: Key) -> tuple[Any, Array]:
         value = jnp.broadcast_to(spread, shape).reshape(rows, *shape[2:])
         log_weight = log_weight + conditional(chosen).log_prob(value)
         chosen = (*chosen, value)
-    return (chosen if is_chain else chosen[0]), log_weight
+    if not is_chain:
+        return chosen[0], log_weight
+    order = drawing_order(drawn.posterior, len(chosen))
+    return tuple(chosen[order.index(place)] for place in range(len(chosen))), log_weight

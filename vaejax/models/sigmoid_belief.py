@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from vaejax import checks
 from vaejax.dists import Bernoulli, Chain, likelihoods
@@ -157,23 +158,36 @@ def _posterior(
     centred = x - jax.lax.stop_gradient(params["input_mean"])
     seen = centred if mask is None else jnp.where(mask, centred, 0.0)
 
-    def layer(level: int, drawn: tuple) -> Bernoulli:
-        below = _signs(drawn[-1]) if drawn else seen
-        return Bernoulli(parts.encoders[level].apply(params["encoder"][_name(level)], below))
+    levels = range(len(parts.layer_sizes))
+    return _chain([Partial(_encode_step(parts, level), params["encoder"], seen) for level in levels])
 
-    return _chain([functools.partial(layer, level) for level in range(len(parts.layer_sizes))])
+
+@functools.cache
+def _encode_step(parts: _Parts, level: int) -> Callable:
+    """One function for each layer, the same at each call, so that chains compare equal as pytrees."""
+
+    def layer(params: Params, seen: Array, drawn: tuple) -> Bernoulli:
+        below = _signs(drawn[-1]) if drawn else seen
+        return Bernoulli(parts.encoders[level].apply(params[_name(level)], below))
+
+    return layer
 
 
 def _prior(parts: _Parts, params: Params, context: Any = None) -> Distribution | Chain:
     _no_context(context)
 
-    def layer(level: int, drawn: tuple) -> Bernoulli:
-        if not drawn:
-            return Bernoulli(params["prior"]["top"])
-        return Bernoulli(parts.decoders[level + 1].apply(params["prior"][_name(level + 1)], _signs(drawn[-1])))
-
     order = tuple(reversed(range(len(parts.layer_sizes))))
-    return _chain([functools.partial(layer, level) for level in order], order)
+    return _chain([Partial(_decode_step(parts, level), params["prior"]) for level in order], order)
+
+
+@functools.cache
+def _decode_step(parts: _Parts, level: int) -> Callable:
+    def layer(params: Params, drawn: tuple) -> Bernoulli:
+        if not drawn:
+            return Bernoulli(params["top"])
+        return Bernoulli(parts.decoders[level + 1].apply(params[_name(level + 1)], _signs(drawn[-1])))
+
+    return layer
 
 
 def _chain(conditionals: list, order: tuple[int, ...] | None = None) -> Distribution | Chain:

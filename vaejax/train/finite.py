@@ -10,7 +10,7 @@ import optax
 from vaejax.train.epoch import Preprocess, plan_epoch, take_batch
 from vaejax.train.state import effective_optimizer
 from vaejax.train.step import step
-from vaejax.types import Batch, Estimator, TrainState
+from vaejax.types import Batch, Estimate, Estimator, Key, Params, TrainState
 
 
 class NonFiniteError(FloatingPointError):
@@ -41,12 +41,19 @@ def mean(values: np.ndarray) -> float:
 def with_skipping(
     estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState
 ) -> tuple[Estimator, optax.GradientTransformation, TrainState]:
-    """The same training, with updates left out where the gradient is not finite (`optax.apply_if_finite`)."""
+    """The same training, with updates left out where the gradient is not finite (`optax.apply_if_finite`), the estimator's own too."""
+
+    def estimate(params: Params, kept: Any, key: Key, batch: Any, step: Any = 0) -> tuple[Estimate, Any]:
+        found, after = estimator.estimate(params, kept, key, batch, step)
+        leaves = [leaf for leaf in jax.tree.leaves((found.grads, after)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        good = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]))
+        return found, jax.tree.map(lambda new, old: jnp.where(good, new, old), after, kept)
+
     # The bound on consecutive errors is ours to set: beyond it apply_if_finite would let the NaN through. Outermost, so that
     # its counts can be read whatever the optimiser is made of.
     guarded = optax.apply_if_finite(effective_optimizer(estimator, optimizer), max_consecutive_errors=2**31 - 1)
     opt_state = guarded.init(state.params)._replace(inner_state=state.opt_state)
-    return estimator._replace(trainable=None), guarded, state._replace(opt_state=opt_state)
+    return estimator._replace(estimate=estimate, trainable=None), guarded, state._replace(opt_state=opt_state)
 
 
 def without_skipping(state: TrainState) -> TrainState:
