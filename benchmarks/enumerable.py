@@ -189,7 +189,10 @@ def exact_gradient(made, where):
 
 
 def unscaled(estimator):
-    """With the positive factor on what the encoder earns, which NVIL reports, taken out again."""
+    """With the positive factor on what the encoder earns, which NVIL reports, taken out again.
+
+    Exact where all that the encoder earns is scored: beside a continuous layer, only while the factor is 1.
+    """
 
     def estimate(params, state, key, batch, step=0):
         found, after = estimator.estimate(params, state, key, batch, step)

@@ -1,9 +1,10 @@
 """What a gradient costs: every estimator for discrete latents beside the score function with leave-one-out, at equal K.
 
-    python -m benchmarks estimator_cost [--repeats 30] [--layers 1]
+    python -m benchmarks estimator_cost [--repeats 30] [--layers 1] [--categories 0]
 
-A linear sigmoid belief network, 784 pixels and 200 Bernoullis a layer, one compiled update of Adam. The estimators take turns, and the
-ratio is the median over turns. ``evaluations`` is the catalogue's: model evaluations a draw, beside the one at the draw.
+A linear sigmoid belief network, 784 pixels and 200 Bernoullis a layer, one compiled update of Adam; with ``--categories n`` one layer of
+groups of n categories, as many logits in all. The estimators take turns, and the ratio is the median over turns. ``evaluations`` is the
+catalogue's: model evaluations a draw, beside the one at the draw.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import optax
 
 import vaejax
 from vaejax import estimators
+from vaejax.dists import Bernoulli, OneHotCategorical
 from vaejax.estimators import baselines
 from vaejax.objectives import elbo
 
@@ -27,16 +29,35 @@ LIMITS = {"relax": 4.0, "rebar": 3.0}
 SLOW = {"measure_valued"}
 
 
-def cases(layers: int) -> dict[str, Callable]:
-    """Every estimator of the catalogue that serves Bernoullis, under its own name, and the reference."""
+def cases(kind: str, layers: int) -> dict[str, Callable]:
+    """Every estimator of the catalogue that serves such latents, under its own name, and the reference."""
     served = {
         row.name: row.constructor
         for row in estimators.catalogue()
-        if ("Bernoulli" in row.latents or row.latents == "any")
+        if (kind in row.latents or row.latents == "any")
         and row.name != "enumerate_latents"
         and (layers == 1 or "one layer" not in row.latents)
     }
     return {REFERENCE: functools.partial(estimators.score_function, baseline=baselines.leave_one_out()), **served}
+
+
+def categorical_model(pixels: int, size: int, categories: int) -> vaejax.Model:
+    """Linear, ``size // categories`` groups."""
+    event = (size // categories, categories)
+
+    def family(logits: jax.Array) -> OneHotCategorical:
+        return OneHotCategorical(logits.reshape(*logits.shape[:-1], *event), event_ndims=2)
+
+    return vaejax.Model(
+        init=lambda key, batch: {
+            "encoder": 0.05 * jax.random.normal(key, (pixels, event[0] * categories)),
+            "prior": jnp.zeros(event[0] * categories),
+            "decoder": 0.05 * jax.random.normal(key, (event[0] * categories, pixels)),
+        },
+        posterior=lambda p, x: family(x @ p["encoder"]),
+        prior=lambda p: family(p["prior"]),
+        likelihood=lambda p, z: Bernoulli(z.reshape(*z.shape[:-2], -1) @ p["decoder"]),
+    )
 
 
 def compiled(constructor: Callable, model: vaejax.Model, x: jax.Array, num_samples: int) -> Callable[[], float]:
@@ -58,15 +79,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--layers", type=int, default=1)
-    parser.add_argument("--size", type=int, default=200, help="latents a layer")
+    parser.add_argument("--categories", type=int, default=0, help="of each group; 0 is Bernoullis")
+    parser.add_argument("--size", type=int, default=200, help="logits a layer")
     parser.add_argument("--pixels", type=int, default=784)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--samples", type=int, default=2, help="K, at least 2")
     options = parser.parse_args()
-    model = vaejax.models.sigmoid_belief_network(x_shape=options.pixels, layer_sizes=(options.size,) * options.layers)
+    if options.categories:
+        kind, model = "categorical", categorical_model(options.pixels, options.size, options.categories)
+    else:
+        layer_sizes = (options.size,) * options.layers
+        kind, model = "Bernoulli", vaejax.models.sigmoid_belief_network(x_shape=options.pixels, layer_sizes=layer_sizes)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (options.batch_size, options.pixels)), jnp.float32)
     evaluations = {row.name: row.evaluations for row in estimators.catalogue()}
-    timers = {name: compiled(made, model, x, options.samples) for name, made in cases(options.layers).items()}
+    timers = {name: compiled(made, model, x, options.samples) for name, made in cases(kind, options.layers).items()}
     times: dict[str, list[float]] = {name: [] for name in timers}
     for turn in range(options.repeats):
         for name, once in timers.items():

@@ -180,9 +180,13 @@ def random_state(state, key):
     return jax.tree.map(lambda own, new: jnp.abs(new) if own.shape == () else new, state, drawn)
 
 
+STATES = [(name, model) for name in STATEFUL for model in ("6 Bernoullis", "two layers of 3")] + [
+    (name, model) for name in ("rebar", "relax") for model in ("2 categories of 4", "mixed")
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STATEFUL)
-@pytest.mark.parametrize("model", ["6 Bernoullis", "two layers of 3"])
+@pytest.mark.parametrize(("name", "model"), STATES)
 def test_stateful_ones_at_three_states(name, model, models, key, x64):
     made = models[model]
     estimator, params = STATEFUL[name](made.model, elbo), made.points["far"]
