@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.dists.chain import drawing_order, layers
+from vaejax.dists.chain import draw_layers, drawing_order, layers
 from vaejax.dists.factors import Factors, factors
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.estimators.base import Seen, Terms, check_model, evaluated, gradient, peek_posterior, refuse, trial
@@ -30,6 +30,9 @@ from vaejax.types import (
     as_batch,
     observed,
 )
+
+# (a layer given its parents, key, sample shape) -> its draws
+Draw = Callable[[Any, Key, tuple[int, ...]], Any]
 
 
 class Problem(NamedTuple):
@@ -56,6 +59,13 @@ class Problem(NamedTuple):
         roles = params if isinstance(params, Roles) else together(params)
         model = by_roles(self.model, given=latents)
         return self._terms(model, roles, key, batch, len(jax.tree.leaves(latents)[0]), kl)
+
+    def at_path(self, params: Params, key: Key, batch: Batch, draw: Draw, *, kl: str = "none") -> LogTerms:
+        """Log-terms at K draws of which ``draw(layer, key, sample_shape)`` makes each layer's: it chooses what keeps a path."""
+        key, noise_key = jax.random.split(key)
+        posterior = self.draw(params, key, batch, 1).posterior
+        latents = draw_layers(posterior, noise_key, (self.num_samples,), draw)
+        return self.at(params, latents, key, batch, kl=kl)
 
     def values(self, terms: LogTerms, step: Any) -> Array:
         """The objective of each draw alone, ``[K, *batch]``: K times the shares of an objective that averages over draws."""
@@ -130,9 +140,7 @@ def sampled(layer: Any, key: Key, sample_shape: tuple[int, ...]) -> Any:
     return layer.sample_and_log_prob(seed=key, sample_shape=sample_shape)[0]
 
 
-def redrawn_below(
-    terms: LogTerms, index: int, value: Array, key: Key, draw: Callable[[Any, Key, tuple[int, ...]], Any] = sampled
-) -> Any:
+def redrawn_below(terms: LogTerms, index: int, value: Array, key: Key, draw: Draw = sampled) -> Any:
     """The latents with one layer replaced, and those drawn after it made anew from the posterior given that value.
 
     With one key, draws below different values are coupled by common noise. ``draw`` makes relaxed draws, or means, instead.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.dists.chain import draw_layers, layers
+from vaejax.dists.chain import layers
 from vaejax.dists.factors import Factors, factors, harden, noise, relax
 from vaejax.dists.relaxed import RelaxedLayers, states_of
 from vaejax.estimators.base import Seen, Terms, gradient, refuse
@@ -184,14 +184,9 @@ def _at_path(made: Problem, draw: Callable, params: Params, key: Key, batch: Bat
 
     def of_layer(layer: Any, layer_key: Key, sample_shape: tuple[int, ...]) -> Any:
         found = factors(layer)
-        if found is None:
-            return sampled(layer, layer_key, sample_shape)
-        return draw(found, layer_key, sample_shape)
+        return sampled(layer, layer_key, sample_shape) if found is None else draw(found, layer_key, sample_shape)
 
-    key, noise_key = jax.random.split(key)
-    posterior = made.draw(params, key, batch).posterior
-    latents = draw_layers(posterior, noise_key, (made.num_samples,), of_layer)
-    return made.at(params, latents, key, batch, kl=kl)
+    return made.at_path(params, key, batch, of_layer, kl=kl)
 
 
 def _check_temperature(temperature: Any) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists import is_reparameterized
-from vaejax.dists.chain import draw_layers, layers
+from vaejax.dists.chain import layers
 from vaejax.dists.factors import factors, log_prob_entries
 from vaejax.estimators import baselines
 from vaejax.estimators.base import Terms, gradient, peek_posterior, refuse
@@ -184,9 +184,12 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
 
     def estimate(params: Params, state: ScoreState, key: Key, batch: Any, step: Any = 0) -> tuple[Estimate, ScoreState]:
         batch = as_batch(batch)
-        key, noise_key = jax.random.split(key)
-        drawn = _drawn(made, params, key, noise_key, batch)
-        scored = _scored([layer for layer, _ in layers(drawn.posterior, drawn.latents)])
+        scored = _scored(peek_posterior(made.model, params, key, batch).layers)
+
+        def draw(params: Params) -> LogTerms:
+            return made.at_path(params, key, batch, _stopped if all(scored) else _kept)
+
+        drawn = draw(params)
         found = [s for s, keep in zip(signals(made, drawn, params, key, batch, step), scored) if keep]
         x = features(batch, drawn.log_prior.ndim - 1)
         # One factor for all layers, or the gradient would not be a multiple of the true one.
@@ -195,9 +198,6 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
 
         def surrogate(live: LogTerms) -> Array:
             return _weighted_scores(live, scored, left)
-
-        def draw(params: Params) -> LogTerms:
-            return _drawn(made, params, key, noise_key, batch)
 
         result = gradient(made.objective, params, batch, step, draw, surrogate)
         after = tuple(baseline.update(own, x, s) for own, s in zip(state.baselines, found))
@@ -213,18 +213,14 @@ def _scored(seen: list[Any]) -> list[bool]:
     return [True] * len(seen) if all(moves) else [not move for move in moves]
 
 
-def _drawn(made: Problem, params: Params, key: Key, noise_key: Key, batch: Batch) -> LogTerms:
-    """Log-terms of K draws, of which only layers that are not scored keep a path: what moves and is scored would count twice."""
-    posterior = made.draw(params, key, batch, 1).posterior
+def _kept(layer: Any, key: Key, sample_shape: tuple[int, ...]) -> Any:
+    """A draw that keeps its path only where the layer is not scored: what moves and is scored would count twice."""
+    z = sampled(layer, key, sample_shape)
+    return z if is_reparameterized(layer) is True else jax.lax.stop_gradient(z)
 
-    def draw(layer: Any, layer_key: Key, sample_shape: tuple[int, ...]) -> Any:
-        z = sampled(layer, layer_key, sample_shape)
-        return z if is_reparameterized(layer) is True else jax.lax.stop_gradient(z)
 
-    latents = draw_layers(posterior, noise_key, (made.num_samples,), draw)
-    if all(_scored([layer for layer, _ in layers(posterior, latents)])):
-        latents = jax.lax.stop_gradient(latents)
-    return made.at(params, latents, key, batch)
+def _stopped(layer: Any, key: Key, sample_shape: tuple[int, ...]) -> Any:
+    return jax.lax.stop_gradient(sampled(layer, key, sample_shape))
 
 
 def _weighted_scores(live: LogTerms, scored: list[bool], signals: list[Array]) -> Array:
