@@ -50,7 +50,9 @@ def _train(options: Train) -> int:
 def _resume(directory: Path, options: Train) -> int:
     from vaejax.report import job, open_run
 
-    plain = dataclasses.replace(_defaults(None, ""), resume=options.resume, progress=options.progress)
+    plain = dataclasses.replace(
+        _defaults(None, ""), resume=options.resume, progress=options.progress, figures=options.figures
+    )
     if options != plain:
         raise ValueError(
             "--resume goes on with a run by its own settings and takes no others; for other settings begin a new run with "
@@ -71,7 +73,12 @@ def _run(planned: Any, directory: Path, options: Train, *, resume: bool) -> int:
         print(f"stopped after epoch {len(result.history['epoch'])}; go on with: vaejax train --resume {directory}")
         return 128 + signal.Signals[result.stopped]
     print(job.finish(planned, directory, result, progress=_bar(options)), flush=True)
-    print(job.draw(planned, directory, result))
+    if options.figures:
+        print(job.draw(planned, directory, result))
+    else:
+        print(
+            f"settings, history.csv, checkpoints and summary.json\nare in {directory}; figures: vaejax plot {directory}"
+        )
     return 0
 
 

@@ -42,6 +42,8 @@ class Train:
     """Directory in which the run's own directory is made."""
     progress: bool = True
     """Hide the progress bars, which appear on a terminal only."""
+    figures: bool = True
+    """Draw no figures at the end; vaejax plot RUN draws them when they are wanted."""
     data: settings.Data
     model: settings.Model
     objective: settings.Objective
