@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=784)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--samples", type=int, default=2, help="K, at least 2")
+    parser.add_argument("--rows", nargs="+", default=None, metavar="ESTIMATOR", help="these only, beside the reference")
     options = parser.parse_args()
     if options.categories:
         kind, model = "categorical", categorical_model(options.pixels, options.size, options.categories)
@@ -92,7 +93,13 @@ def main() -> None:
         kind, model = "Bernoulli", vaejax.models.sigmoid_belief_network(x_shape=options.pixels, layer_sizes=layer_sizes)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (options.batch_size, options.pixels)), jnp.float32)
     evaluations = {row.name: row.evaluations for row in estimators.catalogue()}
-    timers = {name: compiled(made, model, x, options.samples) for name, made in cases(kind, options.layers).items()}
+    found = cases(kind, options.layers)
+    rows = list(found) if options.rows is None else [REFERENCE, *options.rows]
+    if unknown := set(rows) - set(found):
+        parser.error(
+            f"no estimator for {kind} latents here: {', '.join(sorted(unknown))}; there are {', '.join(found)}"
+        )
+    timers = {name: compiled(found[name], model, x, options.samples) for name in rows}
     times: dict[str, list[float]] = {name: [] for name in timers}
     for turn in range(options.repeats):
         for name, once in timers.items():

@@ -94,7 +94,8 @@ def variance(
     init_key, draw_key = jax.random.split(key)
     state = estimator.init(params, init_key, batch) if state is None else state
     block = min(block_size, num_draws)
-    mean, squares = _moments(estimator, num_draws, block, params, state, draw_key, batch, step)
+    full, rest = divmod(num_draws, block)
+    mean, squares = _moments(estimator, block, rest, full, params, state, draw_key, batch, step)
     spread = jax.tree.map(lambda s: s / (num_draws - 1), squares)
     grouped = members(params, groups)
     norm = {name: jnp.sqrt(_total(mean, paths, jnp.square)) for name, paths in grouped.items()}
@@ -106,9 +107,12 @@ def variance(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _moments(
-    estimator: Estimator, num_draws: int, block: int, params: Params, state: Any, key: Key, batch: Any, step: Any
+    estimator: Estimator, block: int, rest: int, full: Any, params: Params, state: Any, key: Key, batch: Any, step: Any
 ) -> tuple[Params, Params]:
-    """Mean and sum of squared deviations of the gradients, a block of draws at a time (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+    """Mean and sum of squared deviations of the gradients, a block of draws at a time (Chan, Golub & LeVeque 1983, eq. 2.1).
+
+    How many blocks is no part of the program: more draws are not compiled anew.
+    """
 
     def gradients(first: Any, count: int) -> Params:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(count))
@@ -125,7 +129,6 @@ def _moments(
             jax.tree.map(lambda a, b, d: a + b + d**2 * first * share, running[1], squares, delta),
         )
 
-    full, rest = divmod(num_draws, block)
     zeros = jax.tree.map(jnp.zeros_like, params)
     total = jax.lax.fori_loop(0, full, lambda i, running: merge(running, i * block, block), (zeros, zeros))
     return merge(total, full * block, rest) if rest else total
