@@ -2,7 +2,7 @@
 
     python -m benchmarks estimators [--draws 20000] [--models …] [--rows …] [--out DIR]
 
-Four small models (benchmarks/enumerable.py), each at two points, in float64. Times are of one compiled gradient on a batch of two,
+Five small models (benchmarks/enumerable.py), each at two points, in float64. Times are of one compiled gradient on a batch of two,
 mostly dispatch: what a large model would cost shows in the number of evaluations (`vaejax.estimators.catalogue()`).
 """
 
@@ -74,7 +74,7 @@ def certificate(constructor: Any, made: enumerable.Enumerable, where: str, draws
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=20_000, help="gradients")
+    parser.add_argument("--draws", type=int, default=20_000, help="gradients at each point (default %(default)s)")
     parser.add_argument("--models", nargs="+", choices=list(enumerable.BUILDERS), default=list(enumerable.BUILDERS))
     parser.add_argument("--rows", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--out", type=Path, default=None, help="also write certificates.md and certificates.json here")

@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--network", choices=NETWORKS, default="linear")
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, "five", "all"], default=["all"])
-    parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each row")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of training, for each row (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=100_000, help="at most")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--rate", type=float, default=1e-3, help="of Adam")

@@ -11,7 +11,7 @@ import pytest
 import vaejax
 from tests.helpers import tree_allclose
 from vaejax import estimators, train
-from vaejax.dists import Bernoulli, Chain, OneHotCategorical, diagonal_normal
+from vaejax.dists import Bernoulli, Chain, OneHotCategorical, diagonal_normal, standard_normal
 from vaejax.estimators import baselines
 from vaejax.objectives import elbo, iwae
 
@@ -88,7 +88,7 @@ def squared(terms, *, step=0):
         (
             lambda: estimators.score_function(model(), elbo, baseline=baselines.leave_one_out()),
             ValueError,
-            "other draws, and K=1; use vimco, or moving_average",
+            "at K=1; use num_samples=2 or more, or moving_average",
         ),
         (
             lambda: estimators.score_function(model(), iwae, num_samples=3, rao_blackwell=True),
@@ -167,3 +167,47 @@ def test_temperatures_by_schedule_and_by_params(key):
     found = learned.estimate(wider, learned.init(wider, key, X), key, X)[0]
     tree_allclose({k: found.grads[k] for k in params}, b.grads, rtol=1e-4, atol=1e-6)
     assert float(found.grads["log_temperature"]) != 0
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (lambda: Chain([standard_normal(2)]), r"functions of the tuple .* got \[.*\]; write Chain"),
+        (lambda: Chain(lambda _: standard_normal(2)), "functions of the tuple .* got function"),
+        (lambda: Chain([]), r"functions of the tuple .* got \[\]"),
+    ],
+)
+def test_a_chain_is_made_of_functions(made, wanted):
+    with pytest.raises(TypeError, match=wanted):
+        made()
+
+
+def test_layers_that_do_not_match_are_counted(key):
+    with pytest.raises(
+        ValueError, match="1 layers takes a tuple of as many latents, got a tuple of 2; posterior and prior"
+    ):
+        Chain([lambda _: standard_normal(2)]).log_prob((jnp.zeros(2), jnp.zeros(2)))
+
+
+def test_other_draws_than_one_are_the_way_out():
+    model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+    with pytest.raises(ValueError, match="use num_samples=2 or more, or moving_average"):
+        estimators.score_function(model, elbo, baseline=estimators.baselines.leave_one_out())
+    with pytest.raises(ValueError, match="use num_samples=2 or more, or score_function"):
+        estimators.unordered_set(model, elbo, num_samples=1)
+
+
+def test_an_exact_gradient_is_a_tree_like_the_params(key):
+    model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
+    params, x = model.init(key), jnp.ones((5, 4))
+    enumeration = estimators.enumerate_latents(model, elbo)
+    whole = enumeration.estimate(params, enumeration.init(params, key, x), key, x)[0]
+    with pytest.raises(ValueError, match=r"Estimate\.grads"):
+        estimators.certify(estimators.disarm(model, elbo), whole, params, key, x, num_draws=10)
+    found = estimators.certify(
+        estimators.straight_through(model, elbo), whole.grads, params, key, x, num_draws=2000, repeats=2
+    )
+    assert found.biased()
+    assert not found.biased(threshold=1e6)
+    assert str(found).splitlines()[-1].startswith("biased (largest z")
+    assert "ms each" in str(found)

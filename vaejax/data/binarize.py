@@ -39,7 +39,10 @@ def binarize(key: Key, x: Array, *, levels: int | None = None) -> Array:
     x = as_batch(x).x
     if jnp.issubdtype(x.dtype, jnp.floating):
         if levels is not None:
-            raise ValueError("levels= is for integer images; divide float images by their largest value instead")
+            raise ValueError(
+                f"levels= is for integer images, got {x.dtype}; leave it out for floats in [0, 1]. If these have been binarised before: "
+                "fit(preprocess=) prepares its validation data itself, so give those as they came"
+            )
         checks.values(x, lambda v: (v >= 0) & (v <= 1), "float images to binarise", "values in [0, 1]")
         return jax.random.bernoulli(key, x).astype(default_float())
     if levels is None:

@@ -32,7 +32,7 @@ class Chain:
     """
 
     def __init__(self, conditionals: Sequence[Callable[[tuple], Any]], order: Sequence[int] | None = None):
-        self.conditionals = tuple(conditionals)
+        self.conditionals = _functions(conditionals)
         self.order = tuple(range(len(self.conditionals))) if order is None else tuple(order)
         if sorted(self.order) != list(range(len(self.conditionals))):
             raise ValueError(
@@ -46,7 +46,10 @@ class Chain:
     @classmethod
     def tree_unflatten(cls, order: tuple[int, ...], conditionals: tuple) -> "Chain":
         """From `tree_flatten`."""
-        return cls(conditionals, order)
+        # JAX puts placeholders where functions were: nothing to check.
+        chain = object.__new__(cls)
+        chain.conditionals, chain.order = conditionals, order
+        return chain
 
     def sample_and_log_prob(self, *, seed: Key, sample_shape: tuple[int, ...] = ()) -> tuple[tuple, Array]:
         """A tuple of layers ``[*sample, *batch, *event]`` and its log-probability ``[*sample, *batch]``."""
@@ -72,6 +75,20 @@ class Chain:
         return sum(self.log_prob_parts(z))  # type: ignore[return-value]
 
 
+def _functions(conditionals: Any) -> tuple:
+    layers = tuple(conditionals) if isinstance(conditionals, tuple | list) else None
+    if not layers or not all(callable(layer) for layer in layers):
+        came = (
+            type(conditionals).__name__
+            if layers is None
+            else f"[{', '.join(type(layer).__name__ for layer in layers)}]"
+        )
+        raise TypeError(
+            f"a Chain is made of functions of the tuple of layers drawn before, got {came}; write Chain([lambda _: top, lambda above: …])"
+        )
+    return layers
+
+
 def drawing_order(distribution: Any, count: int) -> tuple[int, ...]:
     """The place in the tuple of latents of each layer, in the order of drawing."""
     return tuple(getattr(distribution, "order", range(count)))
@@ -88,8 +105,10 @@ def layers(distribution: Any, z: Any) -> list[tuple[Any, Any]]:
     if conditionals is None:
         return [(distribution, z)]
     if not isinstance(z, tuple) or len(z) != len(conditionals):
+        came = f"a tuple of {len(z)}" if isinstance(z, tuple) else type(z).__name__
         raise ValueError(
-            f"a chain of {len(conditionals)} layers takes a tuple of as many latents, got {type(z).__name__}"
+            f"a chain of {len(conditionals)} layers takes a tuple of as many latents, got {came}; posterior and prior must have the same "
+            "layers"
         )
     order = drawing_order(distribution, len(z))
     found = {}

@@ -170,10 +170,11 @@ Signals = Callable[..., list[Array]]
 
 def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals) -> Estimator:
     if baseline.needs_many_samples and (made.num_samples < 2 or not made.objective.averages_draws):
-        reason = "and K=1" if made.num_samples < 2 else "whose shares of a bound of many draws are not known"
-        refuse(
-            name, made.objective, f"its baseline is made of the other draws, {reason}", "use vimco, or moving_average"
-        )
+        if made.num_samples < 2:
+            reason, way_out = "and there are none at K=1", "use num_samples=2 or more, or moving_average()"
+        else:
+            reason, way_out = "whose shares of a bound of many draws are not known", "use vimco, or moving_average()"
+        refuse(name, made.objective, f"its baseline is made of the other draws, {reason}", way_out)
 
     def init(params: Params, key: Key, batch: Any) -> ScoreState:
         checks.key(key)

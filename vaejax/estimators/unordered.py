@@ -46,7 +46,7 @@ def unordered_set(model: Model, objective: Any, *, num_samples: int = 2, terms: 
             "unordered_set",
             made.objective,
             "it needs K > 1 draws, got K=1",
-            "use score_function, or disarm for Bernoullis",
+            "use num_samples=2 or more, or score_function (for Bernoullis also disarm)",
         )
 
     def init(params: Params, key: Key, batch: Any) -> None:
