@@ -211,3 +211,6 @@ def test_an_exact_gradient_is_a_tree_like_the_params(key):
     assert not found.biased(threshold=1e6)
     assert str(found).splitlines()[-1].startswith("biased (largest z")
     assert "ms each" in str(found)
+    broken = found._replace(z={**found.z, "encoder": float("nan")})
+    assert broken.biased(threshold=1e6)
+    assert "not finite" in str(broken)

@@ -91,37 +91,36 @@ def test_an_example_does_not_depend_on_its_company(key, binary_batch):
     model, params = small_model()
     keys = jax.random.split(key, 12)
     together = evaluate.log_marginal(model, params, key, binary_batch, num_samples=20)
-    from vaejax.evaluate import importance
+    from vaejax.evaluate import stream
 
-    budget = importance._BUDGET
-    importance._BUDGET = {"cpu": 1}
+    budget = stream._BUDGET
+    stream._BUDGET = {"cpu": 1}
     try:
-        importance._compiled.clear_cache()
+        stream.compiled.clear_cache()
         alone = evaluate.log_marginal(model, params, key, binary_batch, num_samples=20, chunk_size=20)
     finally:
-        importance._BUDGET = budget
-        importance._compiled.clear_cache()
+        stream._BUDGET = budget
+        stream.compiled.clear_cache()
     assert keys.shape == (12,)
     np.testing.assert_allclose(together.estimate, alone.estimate, rtol=1e-5)
 
 
-def test_memory_does_not_grow_with_the_samples(binary_batch, key):
-    """The compiled program's temporaries are the same for 10³ and 10⁶ samples."""
-    from vaejax.evaluate import importance
+def test_memory_does_not_grow_with_the_samples(key):
+    """The compiled program's temporaries are the same within 5 % for 500 and 50,000 samples: the buffer of weights is small beside them."""
+    from vaejax.evaluate import importance, stream
 
-    model, params = small_model()
+    model = vaejax.models.vae(x_shape=784, latent_size=2, hidden_sizes=(8,))
+    params, batch = model.init(key, None), vaejax.Batch(jnp.zeros((100, 784)))
 
     def temporaries(num_samples):
-        lowered = importance._compiled.lower(
-            importance._moments_of, model, num_samples, None, params, key, vaejax.Batch(binary_batch)
-        )
+        lowered = stream.compiled.lower(importance._WEIGHTS, model, num_samples, None, params, key, batch)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    assert temporaries(10**6) <= 1.1 * temporaries(10**3)
+    assert temporaries(50_000) <= 1.05 * temporaries(500)
 
 
 def test_memory_does_not_grow_with_the_examples(key):
-    from vaejax.evaluate import importance
+    from vaejax.evaluate import importance, stream
 
     model = vaejax.models.vae(x_shape=784, latent_size=2, hidden_sizes=(8,))
     params = model.init(key, None)
@@ -129,7 +128,7 @@ def test_memory_does_not_grow_with_the_examples(key):
     def temporaries(examples):
         x = vaejax.Batch(jnp.zeros((examples, 784)))
         return (
-            importance._compiled.lower(importance._moments_of, model, 1000, None, params, key, x)
+            stream.compiled.lower(importance._WEIGHTS, model, 1000, None, params, key, x)
             .compile()
             .memory_analysis()
             .temp_size_in_bytes
@@ -168,6 +167,7 @@ def test_a_single_event_without_batch_axes(key):
     assert abs(result.estimate - exact) < 5 * result.standard_error < 1.0
 
 
+@pytest.mark.filterwarnings("ignore::vaejax.evaluate.UntrustworthyEstimate")
 def test_compiles_once_and_runs_inside_jit(key, binary_batch):
     model, params = small_model()
     traces = []

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vaejax import checks
 from vaejax.estimators.variance import GradientVariance, members, variance
 from vaejax.types import Array, Estimator, Key, Params, as_batch
 
@@ -37,8 +36,8 @@ class Certificate(NamedTuple):
     num_draws: int
 
     def biased(self, threshold: float = 5.0) -> bool:
-        """Whether some group's z is above the threshold."""
-        return any(z > threshold for z in self.z.values())
+        """Whether some group's z is above the threshold, or no number."""
+        return any(not z <= threshold for z in self.z.values())
 
     def __str__(self) -> str:
         head = f"{'group':20} {'bias ± standard error':>24} {'z':>7} {'variance':>11} {'signal/noise':>13}"
@@ -48,12 +47,13 @@ class Certificate(NamedTuple):
             for name in self.z
         ]
         cost = "" if math.isnan(self.seconds) else f", {1e3 * self.seconds:.3g} ms each"
-        verdict = "biased" if self.biased() else "no bias seen"
+        largest = float(np.max(list(self.z.values())))
+        verdict = "not finite" if math.isnan(largest) else "biased" if self.biased() else "no bias seen"
         return "\n".join(
             [
                 head,
                 *rows,
-                f"{verdict} (largest z {max(self.z.values()):.1f}; above 5 is bias); {self.num_draws} draws{cost}",
+                f"{verdict} (largest z {largest:.1f}; above 5 is bias); {self.num_draws} draws{cost}",
             ]
         )
 
@@ -107,7 +107,14 @@ def certify(
         False
     """
     batch = as_batch(batch)
-    checks.same_tree(exact, params, "exact (the gradient of the loss, as Estimate.grads is) at these params")
+    came, want = (
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (exact, params)
+    )
+    if came != want:
+        raise ValueError(
+            f"exact must be the gradient of the loss, a tree like the params, as Estimate.grads is; got another {type(exact).__name__}"
+        )
     state = estimator.init(params, key, batch) if state is None else state
     measured = variance(
         estimator, params, key, batch, num_draws=num_draws, state=state, step=step, groups=groups, block_size=block_size
@@ -140,7 +147,7 @@ def _compared(
         errors = [np.sqrt(spreads[path] / measured.num_draws) + 1e-6 * max(largest, 1e-30) for path in paths]
         norm = math.sqrt(sum(float((gaps[path] ** 2).sum()) for path in paths))
         bias[name] = math.sqrt(sum(float((d**2).sum()) for d in differences)) / max(norm, 1e-300)
-        z[name] = max(float((d / e).max()) for d, e in zip(differences, errors))
+        z[name] = float(np.max([(d / e).max() for d, e in zip(differences, errors)]))
     return bias, z
 
 

@@ -1,13 +1,16 @@
-"""The evidence by importance sampling, streamed: memory depends neither on the number of samples nor on that of examples."""
+"""The evidence and the ELBO by Monte Carlo, streamed: what is held at once grows neither with samples nor with examples."""
 
-import functools
-from collections.abc import Callable
+import warnings
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax import checks
+from vaejax.dists.chain import layers
+from vaejax.dists.factors import factors
+from vaejax.evaluate.pareto import largest, pareto_k, pareto_threshold, tail_size
+from vaejax.evaluate.stream import Summary, stream
 from vaejax.numerics import (
     WeightMoments,
     effective_sample_size,
@@ -16,14 +19,11 @@ from vaejax.numerics import (
     merge_moments,
     weight_moments,
 )
-from vaejax.terms import batch_shape, log_terms
-from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
+from vaejax.types import Array, Key, LogTerms, Model, Params
 
-# Entries of x|z held at once: 4 MB of float32 stays in a CPU's cache, where larger blocks run at the speed of memory;
-# accelerators want large blocks.
-_BUDGET = {"cpu": 2**20}
-_ACCELERATOR_BUDGET = 2**26
-_LARGEST_CHUNK = 64
+
+class UntrustworthyEstimate(UserWarning):
+    """An estimate was made, but its error cannot be told from its own draws."""
 
 
 class LogMarginal(NamedTuple):
@@ -35,11 +35,14 @@ class LogMarginal(NamedTuple):
             the spread under other random numbers, not of the bias: where the effective sample size is below some dozens both it
             and the estimate are too low, and more samples are needed.
         effective_sample_size: ``[*batch]`` (Σ w)²/Σ w², between 1 and S; a few means that a few samples decide the number.
+        pareto_k: ``[*batch]`` k̂ of the weights' tail (`pareto_k`): above `pareto_threshold(S)` neither the estimate nor its standard
+            error can be trusted. NaN where it is not defined: all latents discrete, or S below 21 (below some 50 it says little).
     """
 
     estimate: Array
     standard_error: Array
     effective_sample_size: Array
+    pareto_k: Array | None = None
 
 
 class Elbo(NamedTuple):
@@ -63,8 +66,9 @@ def log_marginal(
 ) -> LogMarginal:
     """log p(x) ≈ log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q(z|x), for each example.
 
-    The posterior is the proposal. Samples are drawn ``chunk_size`` at a time and merged into running moments of the weights.
-    Each example has a key of its own, so its number depends neither on the others nor on how many are worked on at once.
+    The posterior is the proposal. Samples are drawn ``chunk_size`` at a time and merged into running moments of the weights and a buffer
+    of the largest ones. Each example has a key of its own, so its number depends neither on the others nor on how many are worked on at
+    once. A warning (`UntrustworthyEstimate`) counts the examples whose k̂ is above the threshold.
 
     Args:
         model: the model.
@@ -81,7 +85,7 @@ def log_marginal(
         ValueError: no samples, a chunk below 1, empty data, NaN in the data, params of another model.
 
     Source:
-        Burda, Grosse & Salakhutdinov 2016, section 5 (the estimator is their L_S).
+        Burda, Grosse & Salakhutdinov 2016, section 5 (the estimator is their L_S); Vehtari et al. 2024 (k̂).
 
     Examples:
         >>> import jax, vaejax
@@ -92,8 +96,10 @@ def log_marginal(
         (5,)
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    moments = _map_examples(_moments_of, model, params, key, batch, num_samples, chunk_size)
-    return LogMarginal(log_mean_weight(moments), log_mean_standard_error(moments), effective_sample_size(moments))
+    moments, tail = stream(_WEIGHTS, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size)
+    k = pareto_k(jnp.moveaxis(tail, tail.ndim - moments.mean.ndim, 0) if moments.mean.ndim else tail)
+    _warn(k, num_samples)
+    return LogMarginal(log_mean_weight(moments), log_mean_standard_error(moments), effective_sample_size(moments), k)
 
 
 def elbo(
@@ -113,9 +119,8 @@ def elbo(
         Kingma & Welling 2014, eqs. 6 and 7.
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    count, mean, squares, log_likelihood, kl = _map_examples(
-        _elbo_sums_of, model, params, key, batch, num_samples, chunk_size
-    )
+    sums = stream(_BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size)
+    count, mean, squares, log_likelihood, kl = sums
     variance = squares / jnp.where(count > 1, count - 1, jnp.nan)
     return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
 
@@ -128,12 +133,43 @@ class _ElboSums(NamedTuple):
     kl: Array
 
 
-def _moments_of(terms: LogTerms) -> WeightMoments:
-    moments = weight_moments(terms.log_weights)
+def _warn(k: Array, num_samples: int) -> None:
+    if not checks.is_concrete(k):
+        return
+    limit, values = pareto_threshold(num_samples), np.asarray(k)
+    above = int(np.sum(values > limit))
+    if above:
+        warnings.warn(
+            f"importance sampling cannot be trusted for {above} of {values.size} examples: their weights have Pareto k̂ above {limit:.2f} "
+            f"(the largest is {np.nanmax(values):.2f}), so that the estimates may be too low by more than their standard errors say; take "
+            "more samples, a better posterior, or vaejax.evaluate.ais",
+            UntrustworthyEstimate,
+            stacklevel=3,
+        )
+
+
+def _moments(log_weights: Array) -> WeightMoments:
+    moments = weight_moments(log_weights)
     return moments._replace(num_samples=jnp.broadcast_to(moments.num_samples, moments.mean.shape))
 
 
-def _elbo_sums_of(terms: LogTerms) -> _ElboSums:
+def _weights_of(terms: LogTerms, num_samples: int) -> tuple[WeightMoments, Array]:
+    tail = largest(terms.log_weights, tail_size(num_samples) + 1)
+    # Weights of discrete latents take few values: no tail to fit.
+    discrete = all(factors(layer) is not None for layer, _ in layers(terms.posterior, terms.latents))
+    return _moments(terms.log_weights), jnp.full_like(tail, jnp.nan) if discrete else tail
+
+
+def _add_weights(running: tuple[WeightMoments, Array], terms: LogTerms) -> tuple[WeightMoments, Array]:
+    moments, tail = running
+    more = terms.log_weights
+    return merge_moments(moments, _moments(more)), largest(jnp.concatenate([tail, more]), len(tail))
+
+
+_WEIGHTS = Summary(_weights_of, _add_weights)
+
+
+def _elbo_sums_of(terms: LogTerms, num_samples: int = 0) -> _ElboSums:
     sampled = terms.log_posterior - terms.log_prior
     kl = sampled if terms.kl is None else jnp.broadcast_to(terms.kl, sampled.shape)
     values = terms.log_likelihood - kl
@@ -142,7 +178,8 @@ def _elbo_sums_of(terms: LogTerms) -> _ElboSums:
     return _ElboSums(count, mean, jnp.sum((values - mean) ** 2, 0), jnp.mean(terms.log_likelihood, 0), jnp.mean(kl, 0))
 
 
-def _merge_sums(a: _ElboSums, b: _ElboSums) -> _ElboSums:
+def _add_sums(a: _ElboSums, terms: LogTerms) -> _ElboSums:
+    b = _elbo_sums_of(terms)
     count = a.num_samples + b.num_samples
     share, delta = b.num_samples / count, b.mean - a.mean
     squares = a.sum_squares + b.sum_squares + delta**2 * a.num_samples * share
@@ -152,59 +189,4 @@ def _merge_sums(a: _ElboSums, b: _ElboSums) -> _ElboSums:
     return _ElboSums(count, a.mean + share * delta, squares, *averages)
 
 
-_MERGE: dict[Callable, Callable] = {_moments_of: merge_moments, _elbo_sums_of: _merge_sums}
-
-
-def _map_examples(
-    summary: Callable, model: Model, params: Params, key: Key, batch: Any, num_samples: int, chunk_size: int | None
-) -> Any:
-    """Runs the stream for every example of the leading axis, several at a time, in one compiled program."""
-    checks.key(key)
-    batch = checks.batch(batch, "batch", model)
-    try:
-        hash(model)
-    except TypeError as error:
-        raise TypeError(
-            f"the model's functions must be hashable to be compiled ({error}); use plain functions or frozen dataclasses"
-        ) from error
-    if chunk_size is not None:
-        checks.positive_int(chunk_size, "chunk_size")
-    return _compiled(summary, model, num_samples, chunk_size, params, key, batch._replace(weight=None))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _compiled(
-    summary: Callable, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Key, batch: Batch
-) -> Any:
-    shape = batch_shape(model, params, key, batch)
-    examples = shape[0] if shape else 1
-    entries = max(1, batch.x.size // max(examples, 1))
-    budget = _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
-    chunk = min(num_samples, chunk_size or max(1, min(_LARGEST_CHUNK, budget // entries)))
-    if not shape:
-        return _stream(summary, model, num_samples, chunk, params, key, batch)
-
-    def one(example: tuple[Key, Batch]) -> Any:
-        example_key, single = example
-        out = _stream(
-            summary, model, num_samples, chunk, params, example_key, jax.tree.map(lambda leaf: leaf[None], single)
-        )
-        return jax.tree.map(lambda leaf: leaf[0], out)
-
-    block = max(1, min(examples, budget // (chunk * entries)))
-    return jax.lax.map(one, (jax.random.split(key, examples), batch), batch_size=block)
-
-
-def _stream(
-    summary: Callable, model: Model, num_samples: int, chunk: int, params: Params, key: Key, batch: Batch
-) -> Any:
-    """Summaries of ``num_samples`` draws, ``chunk`` at a time, merged as they come."""
-
-    def draw(index: Any, size: int) -> Any:
-        return summary(log_terms(model, params, jax.random.fold_in(key, index), batch, num_samples=size))
-
-    full, rest = divmod(num_samples, chunk)
-    merge = _MERGE[summary]
-    total = draw(0, chunk)
-    total = jax.lax.fori_loop(1, full, lambda i, running: merge(running, draw(i, chunk)), total)
-    return merge(total, draw(full, rest)) if rest else total
+_BOUND = Summary(_elbo_sums_of, _add_sums)

@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaejax.types import Array
-
 
 class MeanEstimate(NamedTuple):
     """A mean over examples with its two errors told apart.
@@ -27,7 +25,7 @@ class MeanEstimate(NamedTuple):
         return f"{self.mean:.3f} ± {self.standard_error:.3f} {errors}"
 
 
-def mean_estimate(estimate: Any, standard_error: Array | None = None) -> MeanEstimate:
+def mean_estimate(estimate: Any, standard_error: Any = None) -> MeanEstimate:
     """The mean of per-example estimates and both its errors.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.dists import Binomial
 from vaejax.dists.backend import distrax
+from vaejax.evaluate.simulate import check_context
 from vaejax.types import Array, Batch, Key, Model, Params, call, observed
 
 _POSTERIOR_DRAWS = 256
@@ -81,25 +82,6 @@ def one_array(z: Any) -> Array:
     return z
 
 
-def prior_draws(model: Model, params: Params, key: Key, count: int, context: Any) -> Any:
-    """``count`` draws z ~ p(z), or with a prior that depends on the context one for each of its ``count`` rows.
-
-    Raises:
-        ValueError: for a prior with a batch axis of another length.
-    """
-    checks.key(key)
-    prior = call(model.prior, params, context=context)
-    own = _log_prob_shape(prior, key)
-    if own not in ((), (count,)):
-        wanted = f"a context of {count} rows" if context is not None else "context= of that many rows"
-        raise ValueError(f"p(z) has batch shape {list(own)} where {count} draws are wanted; give {wanted}")
-    return prior.sample_and_log_prob(seed=key, sample_shape=() if own else (count,))[0]
-
-
-def _log_prob_shape(prior: Any, key: Key) -> tuple[int, ...]:
-    return jax.eval_shape(lambda k: prior.sample_and_log_prob(seed=k, sample_shape=())[1], key).shape
-
-
 def latent_shape(model: Model, params: Params, context: Any) -> tuple[int, ...]:
     """The event shape of z."""
     prior = call(model.prior, params, context=context)
@@ -110,18 +92,6 @@ def latent_shape(model: Model, params: Params, context: Any) -> tuple[int, ...]:
 def decode(model: Model, params: Params, z: Any, *, context: Any = None, mask: Any = None) -> Any:
     """p(x|z) for z ``[n, *latent]``, its own leading axis a single sample: ``[1, n]``."""
     return call(model.likelihood, params, jax.tree.map(lambda leaf: leaf[None], z), context=context, mask=mask)
-
-
-def check_context(context: Any, count: int, what: str) -> Any:
-    """The context on the device, if each of its arrays leads with ``count`` rows.
-
-    Raises:
-        ValueError: where one does not.
-    """
-    for leaf in jax.tree.leaves(context):
-        if np.ndim(leaf) < 1 or np.shape(leaf)[0] != count:
-            raise ValueError(f"context must have {count} rows, one for {what}, got shape {list(np.shape(leaf))}")
-    return jax.tree.map(jnp.asarray, context)
 
 
 def repeated(context: Any, count: int) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vaejax import checks
+from vaejax.evaluate.simulate import check_context, prior_draws
 from vaejax.plots import ask, grid
 from vaejax.types import Array, Batch, Key, Model, Params
 
@@ -88,9 +89,9 @@ def prior_samples(
     checks.key(key)
     checks.positive_int(num_rows, "num_rows")
     count = num_rows * checks.positive_int(num_columns, "num_columns")
-    context = ask.check_context(context, count, "each image")
+    context = check_context(context, count, "each image")
     prior_key, likelihood_key = jax.random.split(key)
-    z = ask.prior_draws(model, params, prior_key, count, context)
+    z = prior_draws(model, params, prior_key, count, context)
     likelihood = ask.decode(model, params, z, context=context)
     values, kind = ask.centre(likelihood)
     means = images = grid.as_images(values, image_shape)
@@ -139,8 +140,8 @@ def sigma_strips(
     steps = [float(checks.real(k, "each of ks")) for k in ks]
     if not steps:
         raise ValueError("ks is empty; give multiples of σ such as (-2, -1, 0, 1, 2)")
-    context = ask.check_context(context, num_rows, "each row")
-    z = ask.prior_draws(model, params, key, num_rows, context)
+    context = check_context(context, num_rows, "each row")
+    z = prior_draws(model, params, key, num_rows, context)
     likelihood = ask.decode(model, params, z, context=context)
     mean, deviation = _mean_and_deviation(likelihood)
     strips = np.stack([mean + k * deviation for k in steps], axis=1)

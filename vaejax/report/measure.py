@@ -1,16 +1,15 @@
 """ELBO and log-likelihood of a whole data set, block by block under a progress bar, and in words."""
 
 import time
+import warnings
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from vaejax import checks, evaluate
 from vaejax.types import Batch, Key, Model, Params
 
-_BLOCK = 1000
 _BOUND_SAMPLES = 100
 # Below some dozens the estimate is biased by more than its standard error says.
 _ENOUGH = 50
@@ -23,6 +22,7 @@ class Results(NamedTuple):
         elbo: mean over the examples, nats.
         log_likelihood: likewise.
         effective_sample_size: the median, of the number of importance samples.
+        untrusted: number of examples whose Pareto k̂ says that importance sampling failed; None where k̂ is not defined.
         samples: that number.
         seconds: taken.
     """
@@ -30,6 +30,7 @@ class Results(NamedTuple):
     elbo: evaluate.MeanEstimate
     log_likelihood: evaluate.MeanEstimate
     effective_sample_size: float
+    untrusted: int | None
     samples: int
     seconds: float
 
@@ -54,24 +55,32 @@ def measure(
         progress: a bar; None shows it on a terminal only.
     """
     checks.positive_int(samples, "samples")
-    start, total = time.perf_counter(), len(batch.x)
-    bounds, evidences = [], []
-    disable = None if progress is None else not progress
-    with tqdm(total=total, unit="example", desc="evaluating", disable=disable, dynamic_ncols=True) as bar:
-        for number, first in enumerate(range(0, total, _BLOCK)):
-            block = jax.tree.map(lambda leaf: leaf[first : first + _BLOCK], batch)  # noqa: B023
-            bound_key, evidence_key = jax.random.split(jax.random.fold_in(key, number))
-            bounds.append(evaluate.elbo(model, params, bound_key, block, num_samples=min(samples, _BOUND_SAMPLES)))
-            evidences.append(evaluate.log_marginal(model, params, evidence_key, block, num_samples=samples))
-            bar.update(len(jax.block_until_ready(evidences[-1].estimate)))
-    bound, evidence = (jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) for parts in (bounds, evidences))
+    start = time.perf_counter()
+
+    def run(key: Key, block: Batch) -> dict[str, Any]:
+        bound_key, evidence_key = jax.random.split(key)
+        bound = evaluate.elbo(model, params, bound_key, block, num_samples=min(samples, _BOUND_SAMPLES))
+        evidence = _evidence(model, params, evidence_key, block, samples)
+        found = {"elbo": bound.estimate, "elbo_error": bound.standard_error}
+        return {**found, **evidence._asdict()}
+
+    found = evaluate.in_blocks(run, key, batch, progress=progress)
+    k = found["pareto_k"]
     return Results(
-        evaluate.mean_estimate(bound),
-        evaluate.mean_estimate(evidence),
-        float(np.median(evidence.effective_sample_size)),
+        evaluate.mean_estimate(found["elbo"], found["elbo_error"]),
+        evaluate.mean_estimate(found["estimate"], found["standard_error"]),
+        float(np.median(found["effective_sample_size"])),
+        None if np.isnan(k).all() else int(np.sum(k > evaluate.pareto_threshold(samples))),
         samples,
         time.perf_counter() - start,
     )
+
+
+def _evidence(model: Model, params: Params, key: Key, block: Batch, samples: int) -> evaluate.LogMarginal:
+    # What the warning counts for a block stands in the results for all of them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", evaluate.UntrustworthyEstimate)
+        return evaluate.log_marginal(model, params, key, block, num_samples=samples)
 
 
 def in_words(results: Results, split: str = "test", *, levels: int | None = None) -> str:
@@ -82,13 +91,16 @@ def in_words(results: Results, split: str = "test", *, levels: int | None = None
     ]
     if levels is not None:
         lines.append(f"  (densities of x / {levels})")
-    effective = f"median effective sample size {results.effective_sample_size:.1f}"
-    if results.effective_sample_size >= _ENOUGH:
-        return "\n".join([*lines, f"({results.samples} importance samples an example, {effective}: enough)"])
-    lines.append(
-        f"({results.samples} importance samples an example, {effective}: few. The log-likelihood is a lower bound in the mean,"
+    drawn = f"{results.samples} importance samples an example, median effective sample size {results.effective_sample_size:.1f}"
+    total, few = (
+        results.log_likelihood.num_examples,
+        results.untrusted is None and results.effective_sample_size < _ENOUGH,
     )
-    lines.append("and more --samples will raise it by more than the Monte Carlo ±.)")
+    if not results.untrusted and not few:
+        return "\n".join([*lines, f"({drawn})"])
+    why = "few" if few else f"Pareto k̂ too large for {results.untrusted} of {total} examples"
+    lines.append(f"({drawn}: {why}. The log-likelihood")
+    lines.append("is a lower bound in the mean, which more --samples may raise by more than the Monte Carlo ±.)")
     return "\n".join(lines)
 
 
@@ -98,6 +110,7 @@ def as_dict(results: Results) -> dict[str, Any]:
         "elbo": results.elbo._asdict(),
         "log_likelihood": results.log_likelihood._asdict(),
         "median_effective_sample_size": results.effective_sample_size,
+        "examples_with_large_pareto_k": results.untrusted,
         "importance_samples": results.samples,
         "seconds": results.seconds,
     }

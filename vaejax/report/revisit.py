@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks, data
+from vaejax.evaluate.simulate import prior_draws
 from vaejax.plots import ask, grid
 from vaejax.report import build, job, pictures
 from vaejax.report.measure import as_dict, in_words, measure
@@ -81,7 +82,7 @@ def sample(run: Run, params: Params, key: Key, *, count: int, ancestral: bool, l
     checks.positive_int(count, "count")
     prior_key, likelihood_key = jax.random.split(key)
     context = _context(run, count, label)
-    z = ask.prior_draws(run.model, params, prior_key, count, context)
+    z = prior_draws(run.model, params, prior_key, count, context)
     likelihood = ask.decode(run.model, params, z, context=context)
     x = np.asarray(likelihood.sample(seed=likelihood_key)[0]) if ancestral else ask.centre(likelihood)[0]
     # Grey levels that were modelled as x / levels come back as grey levels.

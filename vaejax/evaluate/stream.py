@@ -1,0 +1,97 @@
+"""Draws in a stream: any summary of log-terms that can be added to, at a memory that depends on neither samples nor examples."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from vaejax import checks
+from vaejax.terms import batch_shape, log_terms
+from vaejax.types import Batch, Key, LogTerms, Model, Params
+
+# Entries of x|z held at once: 4 MB of float32 stays in a CPU's cache, where larger blocks run at the speed of memory;
+# accelerators want large blocks.
+_BUDGET = {"cpu": 2**20}
+_ACCELERATOR_BUDGET = 2**26
+_LARGEST_CHUNK = 64
+
+
+class Summary(NamedTuple):
+    """What is kept of the draws of an example.
+
+    Attributes:
+        begin: (log-terms of the first draws, S) -> what is kept of them, with axes ``[*batch]`` behind any of its own.
+        add: (kept, log-terms of more draws) -> kept.
+    """
+
+    begin: Callable[[LogTerms, int], Any]
+    add: Callable[[Any, LogTerms], Any]
+
+
+def stream(
+    summary: Summary, model: Model, params: Params, key: Key, batch: Any, *, num_samples: int, chunk_size: int | None
+) -> Any:
+    """The summary of S draws for every example of the leading axis, several examples at a time, in one compiled program.
+
+    Each example has a key of its own, so its numbers depend neither on the others nor on how many are worked on at once.
+    What is kept comes back with the axis of the examples first, then the summary's own, then further batch axes.
+    """
+    checks.key(key)
+    batch = checks.batch(batch, "batch", model)
+    check_hashable(model)
+    if chunk_size is not None:
+        checks.positive_int(chunk_size, "chunk_size")
+    return compiled(summary, model, num_samples, chunk_size, params, key, batch._replace(weight=None))
+
+
+def check_hashable(model: Model) -> None:
+    """Raises unless the model's functions can be a static argument of a compiled program."""
+    try:
+        hash(model)
+    except TypeError as error:
+        raise TypeError(
+            f"the model's functions must be hashable to be compiled ({error}); use plain functions or frozen dataclasses"
+        ) from error
+
+
+def budget() -> int:
+    """How many entries of x|z are held at once."""
+    return _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def compiled(
+    summary: Summary, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Key, batch: Batch
+) -> Any:
+    """`stream` after its checks."""
+    shape = batch_shape(model, params, key, batch)
+    examples = shape[0] if shape else 1
+    entries = max(1, batch.x.size // max(examples, 1))
+    chunk = min(num_samples, chunk_size or max(1, min(_LARGEST_CHUNK, budget() // entries)))
+    if not shape:
+        return _merged(summary, model, num_samples, chunk, params, key, batch)
+
+    def one(example: tuple[Key, Batch]) -> Any:
+        example_key, single = example
+        alone = jax.tree.map(lambda leaf: leaf[None], single)
+        kept = _merged(summary, model, num_samples, chunk, params, example_key, alone)
+        # The example's own axis stands behind the summary's own and before further batch axes.
+        return jax.tree.map(lambda leaf: leaf.squeeze(leaf.ndim - len(shape)), kept)
+
+    block = max(1, min(examples, budget() // (chunk * entries)))
+    return jax.lax.map(one, (jax.random.split(key, examples), batch), batch_size=block)
+
+
+def _merged(
+    summary: Summary, model: Model, num_samples: int, chunk: int, params: Params, key: Key, batch: Batch
+) -> Any:
+    """The summary of ``num_samples`` draws, ``chunk`` at a time."""
+
+    def draw(index: Any, size: int) -> LogTerms:
+        return log_terms(model, params, jax.random.fold_in(key, index), batch, num_samples=size)
+
+    full, rest = divmod(num_samples, chunk)
+    total = summary.begin(draw(0, chunk), num_samples)
+    total = jax.lax.fori_loop(1, full, lambda i, running: summary.add(running, draw(i, chunk)), total)
+    return summary.add(total, draw(full, rest)) if rest else total
