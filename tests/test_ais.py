@@ -36,7 +36,11 @@ def assert_agrees(found, wanted, cap):
 
 @pytest.mark.parametrize(
     ("latents", "noise", "num_temperatures"),
-    [(2, 2.0, 500), (10, 2.0, 2000), pytest.param(50, 4.0, 5000, marks=pytest.mark.slow)],
+    [
+        (2, 2.0, 500),
+        pytest.param(10, 2.0, 2000, marks=pytest.mark.slow),
+        pytest.param(50, 4.0, 5000, marks=pytest.mark.slow),
+    ],
 )
 def test_annealing_agrees_with_the_exact_evidence(latents, noise, num_temperatures, key):
     exact, model, x = setting(latents, noise, count=4)
@@ -93,6 +97,7 @@ def test_three_temperatures_have_no_bias_in_either_direction(key):
     assert_mean(jnp.exp(backward + truth), 1.0, cap=0.02)
 
 
+@pytest.mark.slow
 def test_annealing_agrees_where_importance_sampling_is_flagged(key):
     """The encoder's scale is half the posterior's: what the prior's path never sees."""
     exact, model, x = setting(10, scale=0.5)
@@ -103,6 +108,7 @@ def test_annealing_agrees_where_importance_sampling_is_flagged(key):
     assert_agrees(evaluate.ais(model, {}, key, x, num_temperatures=2000), exact.log_evidence(x), cap=0.1)
 
 
+@pytest.mark.slow
 def test_from_the_encoder_the_way_is_short(key):
     exact, model, x = setting(10, scale=1.2)
     found = evaluate.ais(model, {}, key, x, num_temperatures=30, start="posterior")

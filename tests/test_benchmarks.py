@@ -56,6 +56,7 @@ def _run(program, monkeypatch, capsys, *arguments):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_iwae_table_is_resumed_and_read_again(data_dir, tmp_path, monkeypatch, capsys):
     small = (
         "--examples",
@@ -82,6 +83,7 @@ def test_the_iwae_table_is_resumed_and_read_again(data_dir, tmp_path, monkeypatc
     assert float(iwae_table.schedule(3000)(12_000)) == pytest.approx(10 ** (-3 - 2 / 7))
 
 
+@pytest.mark.slow
 def test_the_belief_networks_are_resumed_and_read_again(data_dir, tmp_path, monkeypatch, capsys):
     small = ["--examples", "200", "--test-images", "20", "--samples", "10", "--draws", "10", "--batch-size", "50"]
     small += ["--minutes", "0.001", "--out", str(tmp_path), "--rows", "disarm", "relax", "--data-dir", str(data_dir)]
@@ -104,6 +106,7 @@ def test_a_budget_counts_what_was_spent_before_and_no_compilation(tmp_path):
     assert sbn_table.budget(tmp_path, 6.5)(0, None, {"epoch": 3, "seconds": 1.0})
 
 
+@pytest.mark.slow
 def test_certificates_are_printed_and_broken_promises_found(tmp_path, monkeypatch, capsys):
     few = [
         "--draws",
@@ -125,6 +128,7 @@ def test_certificates_are_printed_and_broken_promises_found(tmp_path, monkeypatc
     assert "broken promises: disarm on 6 Bernoullis, near" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_costs_are_relative_to_the_reference(monkeypatch, capsys):
     small = ["--repeats", "2", "--size", "4", "--pixels", "9", "--batch-size", "3"]
     for options, wanted in ((("--layers", "2"), 13), (("--categories", "2", "--rows", "unordered_set", "arsm"), 3)):
@@ -134,6 +138,7 @@ def test_costs_are_relative_to_the_reference(monkeypatch, capsys):
         assert " 1.00 | 0 | ≤ 2 |" in lines[0]
 
 
+@pytest.mark.slow
 def test_the_tables_of_variance_are_printed(monkeypatch, capsys):
     monkeypatch.setattr(gradient_variance, "COUNTS", [1, 4])
     printed = _run(gradient_variance, monkeypatch, capsys, "--draws", "8")
@@ -141,6 +146,7 @@ def test_the_tables_of_variance_are_printed(monkeypatch, capsys):
     assert "nan" not in printed
 
 
+@pytest.mark.slow
 def test_many_draws_are_measured_case_by_case(monkeypatch, capfd):
     monkeypatch.setattr(
         sys, "argv", ["many_draws", "--samples", "20", "--chunk", "10", "--repeats", "1", "--estimators", "pathwise"]

@@ -149,6 +149,7 @@ def test_own_table_with_missing_values_and_labels(tmp_path):
     assert "have changed since it was made" in changed.stderr
 
 
+@pytest.mark.slow
 def test_real_numbers_are_reported_in_their_own_units(tmp_path):
     """N(0, s²) columns: the log density of the data falls by Σ log s when their unit is changed by s."""
     x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
@@ -292,6 +293,7 @@ def test_two_runs_have_directories_of_their_own(tmp_path):
     assert b.is_dir()
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_drawn_costs_no_numbers(tmp_path):
     """Twelve classes, an odd number of test images, examples that are no images."""
     rng = np.random.default_rng(0)

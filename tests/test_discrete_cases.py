@@ -96,6 +96,7 @@ def test_what_moves_and_is_scored_counts_once(name, constructor, key, x64):
 # --- other kinds of posteriors and data
 
 
+@pytest.mark.slow
 def test_integer_draws_of_distrax(key):
     """distrax draws int32 by default; gradients are those of vaejax's own family."""
     ours = model()
@@ -164,6 +165,7 @@ def test_two_batch_axes_and_weights(constructor, key, x64):
 # --- what stays finite
 
 
+@pytest.mark.slow
 def test_a_set_of_states_that_are_all_very_unlikely(key):
     """200 Bernoullis have log-probabilities of −138: the weights of four of them still sum to about 1."""
     log_prob = jnp.array([-138.0, -140.0, -137.5, -139.0])[:, None]

@@ -256,6 +256,7 @@ def test_extreme_logits_and_temperatures(kind, name, temperature, key):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_vimco_and_the_score_function_on_iwae_against_enumerated_tuples(models, key, x64):
     """The exact gradient of IWAE with K = 2: a sum over pairs of states."""
     made = models["2 categories of 4"]

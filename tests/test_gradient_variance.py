@@ -16,6 +16,7 @@ from vaejax.estimators import (
 from vaejax.objectives import elbo, iwae
 
 
+@pytest.mark.slow
 def test_variance_is_that_of_the_draws(small, key):
     model, params, batch = small
     made = pathwise(model, elbo)
