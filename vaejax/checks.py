@@ -174,11 +174,12 @@ def values(x: Any, valid: Any, name: str, wanted: str, mask: Any = None) -> None
 
 def same_tree(params: Any, expected: Any, owner: str) -> None:
     """Raises unless ``params`` has the structure and shapes of ``expected``; names the first path that differs."""
-    came, want = (
-        {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (params, expected)
-    )
-    same_shapes(came, want, owner)
+    same_shapes(shapes_by_path(params), shapes_by_path(expected), owner)
+
+
+def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each leaf."""
+    return {jax.tree_util.keystr(p): jnp.shape(v) for p, v in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def same_shapes(came: dict[str, tuple[int, ...]], want: dict[str, tuple[int, ...]], owner: str) -> None:

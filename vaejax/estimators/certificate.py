@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from vaejax import checks
 from vaejax.estimators.variance import GradientVariance, members, variance
 from vaejax.types import Array, Estimator, Key, Params, as_batch
 
@@ -107,11 +108,7 @@ def certify(
         False
     """
     batch = as_batch(batch)
-    came, want = (
-        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (exact, params)
-    )
-    if came != want:
+    if checks.shapes_by_path(exact) != checks.shapes_by_path(params):
         raise ValueError(
             f"exact must be the gradient of the loss, a tree like the params, as Estimate.grads is; got another {type(exact).__name__}"
         )
