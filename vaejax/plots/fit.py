@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vaejax import checks
+from vaejax.evaluate import encoding
 from vaejax.evaluate.simulate import prior_draws
 from vaejax.plots import ask, style
 from vaejax.types import Batch, Key, Model, Params
@@ -104,7 +105,7 @@ def _model_means(model: Model, params: Params, key: Key, batch: Batch, num_sampl
         repeats = math.ceil(num_samples / rows)
         context = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * repeats), batch.context)
     z = prior_draws(model, params, key, num_samples if context is None else repeats * rows, context)
-    likelihood = ask.decode(model, params, z, context=context)
+    likelihood = encoding.decode(model, params, z, context=context)
     draws = ask.expectation(likelihood).astype(np.float64)
     if context is None:
         weight = np.ones(draws.shape)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vaejax import checks
+from vaejax.evaluate import encoding
 from vaejax.evaluate.simulate import check_context, prior_draws
 from vaejax.plots import ask, grid
 from vaejax.types import Array, Batch, Key, Model, Params
@@ -39,15 +40,15 @@ def reconstructions(
         TypeError, ValueError: a raw key; data that are none of the model's; more than 60 examples; events that are no images.
     """
     checks.key(key)
-    batch = ask.opened(model, batch, "reconstructions")
+    batch = encoding.opened(model, batch, "reconstructions")
     count = batch.x.shape[0]
     if count > _MOST:
         raise ValueError(
             f"the batch holds {count} examples, a page at most {_MOST}; take some, "
             "with jax.tree.map(lambda leaf: leaf[:10], batch)"
         )
-    z = ask.encode(model, params, batch).sample_and_log_prob(seed=key, sample_shape=())[0]
-    likelihood = ask.decode(model, params, z, context=batch.context, mask=batch.mask)
+    z = encoding.encode(model, params, batch).sample_and_log_prob(seed=key, sample_shape=())[0]
+    likelihood = encoding.decode(model, params, z, context=batch.context, mask=batch.mask)
     values, kind = ask.centre(likelihood)
     inputs, outputs = _inputs(batch, image_shape), grid.as_images(values, image_shape)
     name = "E[x|z]" if kind == "mean" else "mode of p(x|z)"
@@ -92,7 +93,7 @@ def prior_samples(
     context = check_context(context, count, "each image")
     prior_key, likelihood_key = jax.random.split(key)
     z = prior_draws(model, params, prior_key, count, context)
-    likelihood = ask.decode(model, params, z, context=context)
+    likelihood = encoding.decode(model, params, z, context=context)
     values, kind = ask.centre(likelihood)
     means = images = grid.as_images(values, image_shape)
     if ancestral:
@@ -142,7 +143,7 @@ def sigma_strips(
         raise ValueError("ks is empty; give multiples of σ such as (-2, -1, 0, 1, 2)")
     context = check_context(context, num_rows, "each row")
     z = prior_draws(model, params, key, num_rows, context)
-    likelihood = ask.decode(model, params, z, context=context)
+    likelihood = encoding.decode(model, params, z, context=context)
     mean, deviation = _mean_and_deviation(likelihood)
     strips = np.stack([mean + k * deviation for k in steps], axis=1)
     images = grid.as_images(strips.reshape(-1, *mean.shape[1:]), image_shape)
@@ -196,13 +197,13 @@ def interpolation(
     """
     if checks.positive_int(num, "num") < 2:
         raise ValueError("num must be at least 2, the two ends, got 1; for single images use reconstructions")
-    batch = ask.opened(model, batch, "interpolation")
+    batch = encoding.opened(model, batch, "interpolation")
     count = batch.x.shape[0]
     if count % 2:
         raise ValueError(f"the batch holds {count} examples, an odd number; give the two ends of each row in turn")
-    ends = ask.posterior_mean(ask.encode(model, params, batch), key)
+    ends = encoding.posterior_mean(encoding.encode(model, params, batch), key)
     context = jax.tree.map(lambda leaf: _between(leaf, num), batch.context)
-    likelihood = ask.decode(model, params, _between(ends, num), context=context)
+    likelihood = encoding.decode(model, params, _between(ends, num), context=context)
     values, kind = ask.centre(likelihood)
     inputs, decoded = _inputs(batch, image_shape), grid.as_images(values, image_shape)
     decoded = decoded.reshape(count // 2, num, *decoded.shape[1:])

@@ -12,6 +12,7 @@ from matplotlib.patches import Ellipse
 from vaejax import checks
 from vaejax.dists import closed_form
 from vaejax.dists.backend import distrax
+from vaejax.evaluate import encoding
 from vaejax.plots import ask, style
 from vaejax.types import Batch, Key, Model, Params, call
 
@@ -42,8 +43,8 @@ def kl_per_latent(
         3
     """
     checks.real(threshold, "threshold", minimum=0.0)
-    batch = ask.opened(model, batch, "kl_per_latent")
-    posterior = ask.encode(model, params, batch)
+    batch = encoding.opened(model, batch, "kl_per_latent")
+    posterior = encoding.encode(model, params, batch)
     parts = _kl_parts(model, params, batch, posterior)
     if parts is None:
         prior = call(model.prior, params, context=batch.context, mask=batch.mask)
@@ -126,7 +127,7 @@ def latent_scatter(
             dimensions that the latent lacks.
     """
     checks.positive_int(max_points, "max_points")
-    batch = ask.opened(model, batch, "latent_scatter")
+    batch = encoding.opened(model, batch, "latent_scatter")
     total = batch.x.shape[0]
     labels = None if labels is None else np.asarray(labels)
     if labels is not None and labels.shape != (total,):
@@ -136,8 +137,8 @@ def latent_scatter(
         kept = np.sort(np.random.default_rng(0).choice(total, max_points, replace=False))
         batch = jax.tree.map(lambda leaf: leaf[kept], batch)
         groups, values = [(n, g[kept]) for n, g in groups], None if values is None else values[kept]
-    posterior = ask.encode(model, params, batch)
-    means = np.asarray(ask.posterior_mean(posterior, key)).reshape(len(batch.x), -1)
+    posterior = encoding.encode(model, params, batch)
+    means = np.asarray(encoding.posterior_mean(posterior, key)).reshape(len(batch.x), -1)
     chosen, axis_names = _dimensions(dimensions, means, _kl_parts(model, params, batch, posterior))
     figure = style.figure(5.5, 4.2 if len(chosen) > 1 else max(1.4, 0.9 + 0.28 * len(groups)))
     axes = figure.subplots()

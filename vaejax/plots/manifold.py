@@ -8,6 +8,7 @@ from jax.scipy.special import ndtri
 from matplotlib.figure import Figure
 
 from vaejax import checks
+from vaejax.evaluate import encoding
 from vaejax.plots import ask, grid, style
 from vaejax.types import Model, Params
 
@@ -54,7 +55,7 @@ def manifold(
     z[..., chosen[0]] = quantiles
     if len(chosen) > 1:
         z[..., chosen[1]] = upwards[:, None]
-    likelihood = ask.decode(
+    likelihood = encoding.decode(
         model, params, jnp.asarray(z.reshape(-1, size)), context=ask.repeated(context, len(upwards) * num)
     )
     values, kind = ask.centre(likelihood)
@@ -71,7 +72,7 @@ def vector_size(model: Model, params: Params, context: Any, figure: str) -> int:
     Raises:
         ValueError: where z is no vector.
     """
-    shape = ask.latent_shape(model, params, context)
+    shape = encoding.latent_shape(model, params, context)
     if len(shape) != 1:
         raise ValueError(
             f"{figure} moves through a latent vector, got latents of shape {list(shape)}; flatten them in the model"

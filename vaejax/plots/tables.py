@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from vaejax import checks
+from vaejax.evaluate import encoding
 from vaejax.plots import ask, style
 from vaejax.plots.manifold import vector_size
 from vaejax.types import Key, Model, Params
@@ -45,8 +46,8 @@ def responses(
     total = len(batch.x)
     names = style.column_names(columns, batch.x.shape[1])
     batch = jax.tree.map(lambda leaf: leaf[:max_rows], batch)
-    z = ask.posterior_mean(ask.encode(model, params, batch), key)
-    likelihood = ask.decode(model, params, z, context=batch.context, mask=batch.mask)
+    z = encoding.posterior_mean(encoding.encode(model, params, batch), key)
+    likelihood = encoding.decode(model, params, z, context=batch.context, mask=batch.mask)
     expected = ask.expectation(likelihood)
     x = np.asarray(batch.x, float)
     data = np.ma.array(x, mask=False if batch.mask is None else ~np.asarray(batch.mask))
@@ -116,7 +117,7 @@ def item_curves(
         raise ValueError(f"dimension must be one of 0 to {size - 1}, got {dimension}")
     points = jnp.linspace(-3.0, 3.0, 61)
     z = jnp.zeros((61, size)).at[:, dimension].set(points)
-    likelihood = ask.decode(model, params, z, context=ask.repeated(context, 61))
+    likelihood = encoding.decode(model, params, z, context=ask.repeated(context, 61))
     expected = ask.expectation(likelihood)
     if expected.ndim != 2:
         raise ValueError(

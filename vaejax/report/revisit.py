@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks, data
+from vaejax.evaluate import encoding
 from vaejax.evaluate.simulate import prior_draws
 from vaejax.plots import ask, grid
 from vaejax.report import build, job, pictures
@@ -83,7 +84,7 @@ def sample(run: Run, params: Params, key: Key, *, count: int, ancestral: bool, l
     prior_key, likelihood_key = jax.random.split(key)
     context = _context(run, count, label)
     z = prior_draws(run.model, params, prior_key, count, context)
-    likelihood = ask.decode(run.model, params, z, context=context)
+    likelihood = encoding.decode(run.model, params, z, context=context)
     x = np.asarray(likelihood.sample(seed=likelihood_key)[0]) if ancestral else ask.centre(likelihood)[0]
     # Grey levels that were modelled as x / levels come back as grey levels.
     return Samples(x * (job.units(run.facts) or 1), np.asarray(z), likelihood)
