@@ -86,8 +86,7 @@ def evaluate_row(model: vaejax.Model, params: dict, seconds: float, test: jax.Ar
     began = time.perf_counter()
     evidence = vaejax.evaluate.log_marginal(model, params, jax.random.key(seed + 2), test, num_samples=samples)
     nll, error = -np.asarray(evidence.estimate), np.asarray(evidence.standard_error)
-    means = jax.jit(lambda x: model.posterior(params, x).mean())(test)
-    active = int((jnp.var(means, axis=0) > 0.01).sum())
+    active = vaejax.evaluate.active_units(model, params, test).num_by_variance
     return Row(nll, error, active, seconds, time.perf_counter() - began)
 
 

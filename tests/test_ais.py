@@ -12,7 +12,7 @@ from tests.helpers import assert_mean, linear_gaussian
 from vaejax import evaluate
 from vaejax.dists import Bernoulli, Binomial, diagonal_normal, standard_normal
 from vaejax.dists.backend import distrax
-from vaejax.evaluate import annealing
+from vaejax.evaluate.evidence import annealing
 
 
 def setting(latents, noise=2.0, scale=1.0, count=6):

@@ -127,8 +127,8 @@ def test_where_data_are_looked_for(tmp_path, monkeypatch):
     assert rows["digits"].found
     assert rows["digits"].path is None
     assert rows["frey"].path == tmp_path / "frey"
-    assert [row.found for row in rows.values()] == [True, False, False, False, False]
-    assert [row.fetchable for row in rows.values()] == [False, True, True, True, False]
+    assert [row.found for row in rows.values()] == [True, False, False, False, False, True]
+    assert [row.fetchable for row in rows.values()] == [False, True, True, True, False, False]
 
 
 @pytest.mark.slow

@@ -107,20 +107,22 @@ def test_an_example_does_not_depend_on_its_company(key, binary_batch):
 
 def test_memory_does_not_grow_with_the_samples(key):
     """The compiled program's temporaries are the same within 5 % for 500 and 50,000 samples: the buffer of weights is small beside them."""
-    from vaejax.evaluate import importance, stream
+    from vaejax.evaluate import stream
+    from vaejax.evaluate.evidence import importance
 
     model = vaejax.models.vae(x_shape=784, latent_size=2, hidden_sizes=(8,))
     params, batch = model.init(key, None), vaejax.Batch(jnp.zeros((100, 784)))
 
     def temporaries(num_samples):
-        lowered = stream.compiled.lower(importance._WEIGHTS, model, num_samples, None, params, key, batch)
+        lowered = stream.compiled.lower(importance.WEIGHTS, model, num_samples, None, params, key, batch)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(50_000) <= 1.05 * temporaries(500)
 
 
 def test_memory_does_not_grow_with_the_examples(key):
-    from vaejax.evaluate import importance, stream
+    from vaejax.evaluate import stream
+    from vaejax.evaluate.evidence import importance
 
     model = vaejax.models.vae(x_shape=784, latent_size=2, hidden_sizes=(8,))
     params = model.init(key, None)
@@ -128,7 +130,7 @@ def test_memory_does_not_grow_with_the_examples(key):
     def temporaries(examples):
         x = vaejax.Batch(jnp.zeros((examples, 784)))
         return (
-            stream.compiled.lower(importance._WEIGHTS, model, 1000, None, params, key, x)
+            stream.compiled.lower(importance.WEIGHTS, model, 1000, None, params, key, x)
             .compile()
             .memory_analysis()
             .temp_size_in_bytes

@@ -12,7 +12,7 @@ import vaejax
 from tests.helpers import linear_gaussian
 from vaejax import evaluate
 from vaejax.dists import Bernoulli, diagonal_normal, standard_normal
-from vaejax.evaluate.pareto import largest, tail_size
+from vaejax.evaluate.evidence.pareto import largest, tail_size
 
 
 def profile_estimate(x):

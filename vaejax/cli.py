@@ -87,9 +87,15 @@ def _bar(options: Any) -> bool | None:
 
 
 def _evaluate(options: Evaluate) -> int:
-    from vaejax.report import revisit
+    from vaejax.report import full, revisit
 
-    chosen = {name: getattr(options, name) for name in ("split", "samples", "use", "seed")}
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in ("split", "samples", "use", "seed")}
+    if options.report:
+        chosen |= {"examples": options.examples, "temperatures": options.temperatures}
+        print(full.report_run(options.run, **chosen, progress=_bar(options)))
+        return 0
+    if (options.examples, options.temperatures) != (Evaluate.examples, Evaluate.temperatures):
+        raise ValueError("--examples and --temperatures are for --report; add it, or leave them out")
     print(revisit.evaluate_run(options.run, **chosen, progress=_bar(options)))
     return 0
 

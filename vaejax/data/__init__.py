@@ -9,6 +9,7 @@ from vaejax.data.errors import DataFileError, MissingDataError
 from vaejax.data.loading import load, own_path
 from vaejax.data.registry import default_directory
 from vaejax.data.scaling import Scaling, log_scale_sum, standardize
+from vaejax.data.sprites import Sprites, sprites
 from vaejax.data.table import MISSING
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DatasetRow",
     "MissingDataError",
     "Scaling",
+    "Sprites",
     "Summary",
     "binarize",
     "catalogue",
@@ -29,6 +31,7 @@ __all__ = [
     "load",
     "log_scale_sum",
     "own_path",
+    "sprites",
     "standardize",
     "unit_interval",
 ]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from vaejax.data.describe import Summary, describe
 from vaejax.data.loading import load
-from vaejax.data.registry import SOURCES, folder, present
+from vaejax.data.registry import SOURCES, folder, needs_files, present
 
 
 class DatasetRow(NamedTuple):
@@ -16,7 +16,7 @@ class DatasetRow(NamedTuple):
         name: for `vaejax.data.load`.
         shape: what it is, in words.
         found: whether its files are here (by name and size; `vaejax.data.check` reads them).
-        path: its folder, or None for one that comes with a package.
+        path: its folder, or None for one that needs no files.
         fetchable: whether `vaejax.data.fetch` can download it.
         source: whose it is and where from.
         licence: as far as known.
@@ -36,15 +36,15 @@ def catalogue(directory: Any = None) -> tuple[DatasetRow, ...]:
 
     Examples:
         >>> [row.name for row in catalogue("/nowhere") if row.found], [row.name for row in catalogue() if row.fetchable]
-        (['digits'], ['mnist', 'fashion_mnist', 'mnist_static'])
+        (['digits', 'sprites'], ['mnist', 'fashion_mnist', 'mnist_static'])
     """
     return tuple(_row(name, directory) for name in SOURCES)
 
 
 def _row(name: str, directory: Any) -> DatasetRow:
     source = SOURCES[name]
-    if not source.files:
-        found, path = importlib.util.find_spec("sklearn") is not None, None
+    if not needs_files(name):
+        found, path = name != "digits" or importlib.util.find_spec("sklearn") is not None, None
     else:
         forms = (source.files, source.instead) if source.instead else (source.files,)
         found, path = any(present(name, files, directory) for files in forms), folder(name, directory)

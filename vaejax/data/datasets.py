@@ -24,6 +24,8 @@ class Dataset(NamedTuple):
         name: its name.
         columns: the names of a table's columns, or None.
         label_names: the classes, in the order of their integer codes, or None.
+        factors: ``{"train", "validation", "test"}``, ``[n, F]`` integers 0, 1, …: what each example was made from, or None.
+        factor_names: the names of the F factors, or None.
     """
 
     train: Batch
@@ -34,6 +36,8 @@ class Dataset(NamedTuple):
     name: str
     columns: tuple[str, ...] | None = None
     label_names: tuple[str, ...] | None = None
+    factors: dict[str, np.ndarray] | None = None
+    factor_names: tuple[str, ...] | None = None
 
 
 def batches(x: Any, rows: dict[str, np.ndarray], mask: Any = None) -> tuple[Batch, Batch, Batch]:

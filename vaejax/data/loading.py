@@ -11,6 +11,7 @@ from vaejax.data import datasets
 from vaejax.data.datasets import Dataset
 from vaejax.data.own import SUFFIXES, Options, load_file
 from vaejax.data.splits import fractions, permutation
+from vaejax.data.sprites import load_sprites
 from vaejax.data.table import MISSING
 
 _LOADERS: dict[str, Callable[[Any], Dataset]] = {
@@ -19,6 +20,7 @@ _LOADERS: dict[str, Callable[[Any], Dataset]] = {
     "fashion_mnist": functools.partial(datasets.idx_images, "fashion_mnist"),
     "mnist_static": datasets.mnist_static,
     "frey": datasets.frey,
+    "sprites": load_sprites,
 }
 
 
@@ -43,6 +45,9 @@ def load(
     - ``"mnist_static"``: Larochelle's binarised MNIST, 28×28 zeros and ones (uint8), 50000/10000/10000 as published.
     - ``"frey"``: 1965 video frames, 28×20, integers 0–255 (uint8), split by position as the digits are: neighbouring frames
       are near copies, so that a random split would test on what was trained on; even so each block borders on others.
+    - ``"sprites"``: 4608 drawings of a square, ellipse or heart, 32×32, integers 0–255 (uint8): all combinations of shape, scale,
+      orientation, x and y (`vaejax.data.sprites`), split at random 3226/460/922. The dataset's ``factors`` are the five of
+      each image, its labels the shapes.
     - a path to a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file: rows shuffled by ``seed``, then cut by ``split``, the
       same on every machine. NaN (in tables: ``missing``) becomes ``mask`` False and x 0. Integers and bools become
       uint8 (0 to 255) or int32, floats float32; a table of whole numbers is one of integers. Of an ``.npz``, ``train``, ``test`` (and

@@ -113,9 +113,14 @@ SOURCES = {
         "Roweis, https://cs.nyu.edu/~roweis/data/frey_rawface.mat",
         "none stated",
     ),
+    "sprites": Source(
+        (), (), "4608 × 32×32, levels 0–255, 5 known factors", "vaejax.data.sprites, which draws them", "Apache-2.0"
+    ),
 }
 _HOW = {
-    "frey": "save its 1965 images as numpy.savez_compressed('freyfaces.npz', images=...), uint8 [1965, 28, 20] (ff.T.reshape(-1, 28, 20))"
+    "digits": "it comes with scikit-learn",
+    "sprites": "it is drawn when it is loaded",
+    "frey": "save its 1965 images as numpy.savez_compressed('freyfaces.npz', images=...), uint8 [1965, 28, 20] (ff.T.reshape(-1, 28, 20))",
 }
 
 
@@ -137,11 +142,22 @@ def folder(name: str, directory: Any = None) -> Path:
     return (default_directory() if directory is None else Path(directory).expanduser()) / name
 
 
+def needs_files(name: str) -> bool:
+    """Whether a named dataset is read from files, rather than coming with a package or being drawn.
+
+    Examples:
+        >>> needs_files("mnist"), needs_files("digits")
+        (True, False)
+    """
+    return bool(SOURCES[name].files)
+
+
 def how_to_get(name: str) -> str:
     """What to do to have a dataset's files, for messages and listings."""
     if SOURCES[name].mirrors:
         return f"run `vaejax data fetch {name}` or vaejax.data.fetch({name!r})"
-    return f"it cannot be fetched (no checksum is published): {_HOW.get(name, 'it comes with scikit-learn')}"
+    why = " (no checksum is published)" if needs_files(name) else ""
+    return f"it cannot be fetched{why}: {_HOW[name]}"
 
 
 def present(name: str, files: tuple[File, ...], directory: Any = None) -> bool:

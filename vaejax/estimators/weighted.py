@@ -72,7 +72,7 @@ def enumerate_latents(
 
         def weigh(params: Params) -> tuple[LogTerms, Array, Array]:
             drawn = made.draw(params, terms_key, batch, rows)
-            latents, log_weight = _all_states(drawn, noise_key)
+            latents, log_weight = all_states(drawn, noise_key)
             return (
                 made.at(params, latents, terms_key, batch),
                 jnp.exp(log_weight) / rows,
@@ -128,7 +128,7 @@ def states(q: Factors) -> Array:
     return digits.astype(q.logits.dtype).reshape(-1, *event)
 
 
-def _all_states(drawn: LogTerms, key: Key) -> tuple[Any, Array]:
+def all_states(drawn: LogTerms, key: Key) -> tuple[Any, Array]:
     """Every joint state of the discrete layers, with the log-probability that those layers give it; continuous layers drawn given it."""
     is_chain = hasattr(drawn.posterior, "conditionals")
     rows, batch = drawn.log_prior.shape[0], drawn.log_prior.shape[1:]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from vaejax import checks
 from vaejax.types import Batch, Key
 
 Columns = dict[str, np.ndarray]
+_SECONDS = "seconds spent"
 
 
 def in_blocks(
@@ -72,17 +74,27 @@ def _block(function: Callable[[Key, Batch], dict[str, Any]], key: Key, block: Ba
         try:
             # Opened here: NumPy leaves a file that is no archive open.
             with open(file, "rb") as stream, np.load(stream) as kept:
-                return {name: kept[name] for name in kept.files}
+                return {name: kept[name] for name in kept.files if name != _SECONDS}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{file} is damaged ({error}); delete it, and only its block is evaluated again"
             ) from error
+    began = time.perf_counter()
     found = {name: np.asarray(value) for name, value in function(key, block).items()}
     if file is not None:
         partial = file.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, **found)  # type: ignore[arg-type]
+        np.savez(partial, **found, **{_SECONDS: time.perf_counter() - began})  # type: ignore[arg-type]
         partial.replace(file)
     return found
+
+
+def seconds_spent(directory: Path) -> float:
+    """How long the blocks kept in a directory took, whichever call made them."""
+    total = 0.0
+    for file in sorted(directory.glob("block-*.npz")):
+        with np.load(file) as kept:
+            total += float(kept[_SECONDS]) if _SECONDS in kept.files else 0.0
+    return total
 
 
 def _opened(directory: Path, key: Key, batch: Batch, block_size: int, settings: Any) -> Path:

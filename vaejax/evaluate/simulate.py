@@ -30,7 +30,7 @@ def prior_draws(model: Model, params: Params, key: Key, count: int, context: Any
     """
     checks.key(key)
     prior = call(model.prior, params, context=context)
-    own = _log_prob_shape(prior, key)
+    own = batch_shape_of(prior)
     if own not in ((), (count,)):
         wanted = f"a context of {count} rows" if context is not None else "context= of that many rows"
         raise ValueError(f"p(z) has batch shape {list(own)} where {count} draws are wanted; give {wanted}")
@@ -65,8 +65,10 @@ def simulate(model: Model, params: Params, key: Key, count: int, context: Any = 
     return z, Batch(likelihood.sample(seed=likelihood_key)[0], context)
 
 
-def _log_prob_shape(prior: Any, key: Key) -> tuple[int, ...]:
-    def log_prob(key: Key) -> Array:
-        return prior.sample_and_log_prob(seed=key, sample_shape=())[1]
+def batch_shape_of(distribution: Any) -> tuple[int, ...]:
+    """The batch axes of one draw, without drawing."""
 
-    return jax.eval_shape(log_prob, key).shape
+    def log_prob(key: Key) -> Array:
+        return distribution.sample_and_log_prob(seed=key, sample_shape=())[1]
+
+    return jax.eval_shape(log_prob, jax.random.key(0)).shape

@@ -10,6 +10,8 @@ try:
 except ImportError as error:
     raise ImportError("vaejax.plots needs matplotlib: pip install 'vaejax[plots]'") from error
 
+from vaejax.plots.calibration import calibration
+from vaejax.plots.evidence import evidence
 from vaejax.plots.fit import item_fit
 from vaejax.plots.images import interpolation, prior_samples, reconstructions, sigma_strips
 from vaejax.plots.latent import kl_per_latent, latent_scatter
@@ -18,7 +20,9 @@ from vaejax.plots.tables import item_curves, responses
 from vaejax.plots.training import curves
 
 __all__ = [
+    "calibration",
     "curves",
+    "evidence",
     "interpolation",
     "item_curves",
     "item_fit",

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from vaejax import checks
-from vaejax.dists import closed_form
 from vaejax.dists.backend import distrax
 from vaejax.evaluate import encoding
+from vaejax.evaluate.latent.active_units import kl_parts
 from vaejax.plots import ask, style
-from vaejax.types import Batch, Key, Model, Params, call
+from vaejax.types import Array, Key, Model, Params, call
 
 
 def kl_per_latent(
@@ -45,9 +45,9 @@ def kl_per_latent(
     checks.real(threshold, "threshold", minimum=0.0)
     batch = encoding.opened(model, batch, "kl_per_latent")
     posterior = encoding.encode(model, params, batch)
-    parts = _kl_parts(model, params, batch, posterior)
+    prior = call(model.prior, params, context=batch.context, mask=batch.mask)
+    parts = kl_parts(posterior, prior)
     if parts is None:
-        prior = call(model.prior, params, context=batch.context, mask=batch.mask)
         kinds = [type(ask.base_of(d)).__name__ for d in (posterior, prior)]
         raise ValueError(
             f"KL({kinds[0]} ‖ {kinds[1]}) has no closed form for single latent dimensions; kl_per_latent needs independent ones, such as "
@@ -80,18 +80,6 @@ def _tick_names(axes: Axes, names: list[str]) -> None:
     upright = max(len(name) for name in names) > 8
     axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
     axes.tick_params(axis="x", length=0)
-
-
-def _kl_parts(model: Model, params: Params, batch: Batch, posterior: Any) -> np.ndarray | None:
-    """``[n, d]`` nats, or None where the dimensions are not independent or have no closed form."""
-    prior = call(model.prior, params, context=batch.context, mask=batch.mask)
-    known = closed_form(posterior, prior)
-    if known is None:
-        return None
-    total, parts = known
-    if parts is None and getattr(posterior, "event_shape", None) == ():
-        parts = total
-    return None if parts is None else np.asarray(parts).reshape(len(batch.x), -1)
 
 
 def _name(dimension: int) -> str:
@@ -139,11 +127,12 @@ def latent_scatter(
         groups, values = [(n, g[kept]) for n, g in groups], None if values is None else values[kept]
     posterior = encoding.encode(model, params, batch)
     means = np.asarray(encoding.posterior_mean(posterior, key)).reshape(len(batch.x), -1)
-    chosen, axis_names = _dimensions(dimensions, means, _kl_parts(model, params, batch, posterior))
+    prior = call(model.prior, params, context=batch.context, mask=batch.mask)
+    chosen, axis_names = _dimensions(dimensions, means, kl_parts(posterior, prior))
     figure = style.figure(5.5, 4.2 if len(chosen) > 1 else max(1.4, 0.9 + 0.28 * len(groups)))
     axes = figure.subplots()
     points = means[:, chosen] if len(chosen) > 1 else _strip(means[:, chosen[0]], groups)
-    _prior_lines(axes, call(model.prior, params, context=batch.context, mask=batch.mask), chosen)
+    _prior_lines(axes, prior, chosen)
     _points(axes, points, groups, values, strip=len(chosen) == 1)
     of = f"{len(batch.x)} of {total} examples" if len(batch.x) < total else f"{total} examples"
     of += "; grey: prior, 1 and 2 sd" if axes.patches or axes.lines else ""
@@ -182,12 +171,10 @@ def _groups(
     return everything, labels
 
 
-def _dimensions(
-    wanted: tuple[int, ...] | None, means: np.ndarray, parts: np.ndarray | None
-) -> tuple[list[int], list[str]]:
+def _dimensions(wanted: tuple[int, ...] | None, means: np.ndarray, parts: Array | None) -> tuple[list[int], list[str]]:
     size = means.shape[1]
     if wanted is None:
-        by = means.var(axis=0) if parts is None else parts.mean(axis=0)
+        by = means.var(axis=0) if parts is None else np.asarray(parts.mean(axis=0))
         chosen = sorted(np.argsort(-by, kind="stable")[:2].tolist())
     else:
         chosen = list(wanted)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import checks, data, estimators, models, nets, objectives
+from vaejax.data.registry import needs_files
 from vaejax.dists import likelihoods
 from vaejax.report import config as settings
 from vaejax.report.config import RunConfig
@@ -74,8 +75,8 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
     if where is not None and not Path(where).is_dir():
         warnings.warn(f"{where}, where the data were, is gone; looking in {data.default_directory()}", stacklevel=3)
         where = None
-    # The digits come with a package, own files say where they are.
-    dataset = data.load(config.name, None if own or config.name == "digits" else where, **chosen)
+    # Own files say where they are.
+    dataset = data.load(config.name, None if own or not needs_files(config.name) else where, **chosen)
     if options.levels is not None:
         dataset = dataset._replace(levels=checks.positive_int(options.levels, "levels"))
     digest = fingerprint((dataset[:3], dataset.labels))

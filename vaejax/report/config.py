@@ -161,6 +161,11 @@ PRESETS = {
         optimizer=Optimizer(learning_rate=1e-3),
         training=Training(epochs=300),
     ),
+    "sprites": RunConfig(
+        model=Model(latent_size=10, hidden_sizes=(256, 256), likelihood="bernoulli"),
+        optimizer=Optimizer(learning_rate=2e-3),
+        training=Training(epochs=100, batch_size=50, validation_samples=1),
+    ),
 }
 
 

@@ -11,6 +11,7 @@ import optax
 
 import vaejax
 from vaejax import checks, data
+from vaejax.data.registry import needs_files
 from vaejax.report import build, pictures
 from vaejax.report import config as settings
 from vaejax.report.config import RunConfig
@@ -19,9 +20,6 @@ from vaejax.report.run import Run, write_figures, write_summary
 from vaejax.train import FitResult, fit
 from vaejax.train.storage import write_text
 from vaejax.types import Batch, Estimator, Key, Model, Params
-
-# Nats of KL(q(z|x) || p(z)), all dimensions together, below which nothing is encoded.
-_COLLAPSED = 0.1
 
 
 class Plan(NamedTuple):
@@ -218,7 +216,7 @@ def with_name(config: RunConfig, name: str) -> RunConfig:
         raise NotADirectoryError(
             f"--data-dir {folder} is no directory; name the one that holds {name}/, or leave it out"
         )
-    where = None if name == "digits" else str(folder.absolute())
+    where = str(folder.absolute()) if needs_files(name) else None
     return dataclasses.replace(config, name=name, data=dataclasses.replace(config.data, data_dir=where))
 
 

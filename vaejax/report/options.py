@@ -29,7 +29,7 @@ class Train:
     """
 
     dataset: Annotated[Positional[str], arg(metavar="DATA")] = ""
-    """digits, mnist, fashion_mnist, mnist_static, frey, or a file of your own: .csv, .tsv, .npy, .npz."""
+    """digits, mnist, fashion_mnist, mnist_static, frey, sprites, or a file of your own: .csv, .tsv, .npy, .npz."""
     config: Annotated[Path | None, arg(metavar="FILE")] = None
     """Start from the settings in a JSON file, such as another run's config.json; options given here win."""
     resume: Annotated[Path | None, arg(metavar="RUN")] = None
@@ -54,7 +54,10 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluates a run's ELBO and log-likelihood again, with other random numbers, more samples, or on another part of the data."""
+    """Evaluates a run's ELBO and log-likelihood again, with other random numbers, more samples, or on another part of the data.
+
+    --report adds everything else that can be told of the model, as one HTML page and as JSON.
+    """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run directory."""
@@ -66,6 +69,12 @@ class Evaluate:
     """Which parameters; those of the run's settings if not given."""
     seed: int = 1
     """Of the random numbers."""
+    report: bool = False
+    """Write RUN/report.html and RUN/report.json: bounds of the evidence from every side, latents, calibration, samples."""
+    examples: int = 100
+    """With --report: how many examples get annealed importance sampling."""
+    temperatures: int = 1000
+    """With --report: of annealed importance sampling; 10000 are those of Wu et al. 2017, for a GPU."""
     progress: bool = True
     """Hide the progress bar, which appears on a terminal only."""
 

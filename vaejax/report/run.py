@@ -113,7 +113,7 @@ def read_history(directory: Path) -> dict[str, np.ndarray]:
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Writes results as JSON, at once; NaN becomes null."""
-    write_text(path, json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(summary), indent=2, allow_nan=False) + "\n")
 
 
 def write_figures(directory: Path, figures: Mapping[str, Any], kind: str = "png") -> list[Path]:
@@ -125,12 +125,12 @@ def write_figures(directory: Path, figures: Mapping[str, Any], kind: str = "png"
     return paths
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers, strings, lists and dicts that strict JSON can hold."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):

@@ -9,7 +9,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.dists.chain import layers
 from vaejax.dists.factors import factors
-from vaejax.evaluate.pareto import largest, pareto_k, pareto_threshold, tail_size
+from vaejax.evaluate.evidence.pareto import largest, pareto_k, pareto_threshold, tail_size
 from vaejax.evaluate.stream import Summary, stream
 from vaejax.numerics import (
     WeightMoments,
@@ -96,10 +96,10 @@ def log_marginal(
         (5,)
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    moments, tail = stream(_WEIGHTS, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size)
-    k = pareto_k(jnp.moveaxis(tail, tail.ndim - moments.mean.ndim, 0) if moments.mean.ndim else tail)
-    _warn(k, num_samples)
-    return LogMarginal(log_mean_weight(moments), log_mean_standard_error(moments), effective_sample_size(moments), k)
+    kept = stream(WEIGHTS, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size)
+    found = log_marginal_of(kept, num_samples)
+    _warn(found.pareto_k, num_samples)
+    return found
 
 
 def elbo(
@@ -119,10 +119,7 @@ def elbo(
         Kingma & Welling 2014, eqs. 6 and 7.
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    sums = stream(_BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size)
-    count, mean, squares, log_likelihood, kl = sums
-    variance = squares / jnp.where(count > 1, count - 1, jnp.nan)
-    return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
+    return elbo_of(stream(BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size))
 
 
 class _ElboSums(NamedTuple):
@@ -133,8 +130,22 @@ class _ElboSums(NamedTuple):
     kl: Array
 
 
-def _warn(k: Array, num_samples: int) -> None:
-    if not checks.is_concrete(k):
+def log_marginal_of(kept: tuple[WeightMoments, Array], num_samples: int) -> LogMarginal:
+    """From what `WEIGHTS` kept of S draws."""
+    moments, tail = kept
+    k = pareto_k(jnp.moveaxis(tail, tail.ndim - moments.mean.ndim, 0) if moments.mean.ndim else tail)
+    return LogMarginal(log_mean_weight(moments), log_mean_standard_error(moments), effective_sample_size(moments), k)
+
+
+def elbo_of(kept: Any) -> Elbo:
+    """From what `BOUND` kept."""
+    count, mean, squares, log_likelihood, kl = kept
+    variance = squares / jnp.where(count > 1, count - 1, jnp.nan)
+    return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
+
+
+def _warn(k: Array | None, num_samples: int) -> None:
+    if k is None or not checks.is_concrete(k):
         return
     limit, values = pareto_threshold(num_samples), np.asarray(k)
     above = int(np.sum(values > limit))
@@ -166,7 +177,7 @@ def _add_weights(running: tuple[WeightMoments, Array], terms: LogTerms) -> tuple
     return merge_moments(moments, _moments(more)), largest(jnp.concatenate([tail, more]), len(tail))
 
 
-_WEIGHTS = Summary(_weights_of, _add_weights)
+WEIGHTS = Summary(_weights_of, _add_weights)
 
 
 def _elbo_sums_of(terms: LogTerms, num_samples: int = 0) -> _ElboSums:
@@ -189,4 +200,4 @@ def _add_sums(a: _ElboSums, terms: LogTerms) -> _ElboSums:
     return _ElboSums(count, a.mean + share * delta, squares, *averages)
 
 
-_BOUND = Summary(_elbo_sums_of, _add_sums)
+BOUND = Summary(_elbo_sums_of, _add_sums)

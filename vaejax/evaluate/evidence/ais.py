@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 
-from vaejax.evaluate.annealing import Settings, anneal, target, tuned
 from vaejax.evaluate.blocks import in_blocks
-from vaejax.evaluate.chains import BLOCK, Annealed, annealed, by_example, fingerprint, opened, settings_of
+from vaejax.evaluate.evidence.annealing import Settings, anneal, target, tuned
+from vaejax.evaluate.evidence.chains import BLOCK, Annealed, annealed, by_example, fingerprint, opened, settings_of
 from vaejax.types import Array, Batch, Key, Model, Params
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.dists import is_reparameterized
-from vaejax.estimators.base import peek_posterior
-from vaejax.evaluate.annealing import Settings
+from vaejax.estimators.base import Seen, peek_posterior
+from vaejax.evaluate.evidence.annealing import Settings
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.numerics import effective_sample_size, log_mean_standard_error, log_mean_weight, weight_moments
 from vaejax.terms import log_terms
@@ -82,18 +82,25 @@ def opened(model: Model, params: Params, key: Key, batch: Any) -> tuple[Batch, t
     check_hashable(model)
     batch = checks.batch(batch, "batch", model)._replace(weight=None)
     seen = peek_posterior(model, params, key, batch)
-    kinds = [
-        _family(layer) for layer in seen.layers if is_reparameterized(layer) is False or _family(layer) in _RESTRICTED
-    ]
-    if kinds or not all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(seen.latents)):
+    reason = unmovable(seen)
+    if reason is not None:
         raise TypeError(
-            f"annealing moves latents by their gradient over the whole real line, got {(kinds or ['integers'])[0]}; use "
-            "vaejax.evaluate.log_marginal, which serves any latents, or let the likelihood transform real ones"
+            f"{reason}; use vaejax.evaluate.log_marginal, which serves any latents, or let the likelihood transform real ones"
         )
     shape = batch.x.shape[: seen.batch_ndims]
     if not shape:
         return jax.tree.map(lambda leaf: leaf[None], batch), shape
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(shape) :]), batch), shape
+
+
+def unmovable(seen: Seen) -> str | None:
+    """Why chains cannot move these latents, or None."""
+    kinds = [
+        _family(layer) for layer in seen.layers if is_reparameterized(layer) is False or _family(layer) in _RESTRICTED
+    ]
+    if not kinds and all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(seen.latents)):
+        return None
+    return f"annealing moves latents by their gradient over the whole real line, got {(kinds or ['integers'])[0]}"
 
 
 def _family(layer: Any) -> str:

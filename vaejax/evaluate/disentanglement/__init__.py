@@ -1,0 +1,1 @@
+"""How known factors of the data are laid out in a code."""

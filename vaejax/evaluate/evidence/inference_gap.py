@@ -1,0 +1,241 @@
+"""Where the ELBO loses: to the family of q, and to one encoder for all examples."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vaejax import checks
+from vaejax.estimators import sticking_the_landing
+from vaejax.estimators.base import peek_posterior
+from vaejax.evaluate.blocks import in_blocks
+from vaejax.evaluate.encoding import encode
+from vaejax.evaluate.evidence.bounds import BOUND_AND_WEIGHTS
+from vaejax.evaluate.evidence.chains import fingerprint, unmovable
+from vaejax.evaluate.evidence.families import Family, at_own, full_covariance, mean_field
+from vaejax.evaluate.evidence.importance import elbo_of, log_marginal_of
+from vaejax.evaluate.stream import check_hashable, compiled
+from vaejax.evaluate.summary import MeanEstimate, mean_estimate
+from vaejax.objectives import elbo
+from vaejax.types import Array, Batch, EmptyState, Key, Model, Params
+
+_BLOCK = 100
+
+
+class InferenceGap(NamedTuple):
+    """The gap between log p(x) and the ELBO, split in two, for each example.
+
+    Attributes:
+        log_marginal: ``[n]`` log p(x), nats: as given, else importance sampling from the optimised q.
+        optimised: ``[n]`` ELBO of the optimised q.
+        amortised: ``[n]`` ELBO of the encoder's q.
+        approximation: ``[n]`` log p(x) − optimised: what the best q of the family misses, KL(q* ‖ p(z|x)).
+        amortisation: ``[n]`` optimised − amortised: what the encoder misses beside it.
+        standard_error: the Monte Carlo standard errors of these five, ``[n]`` each, by name.
+        pareto_k: ``[n]`` of the importance weights of the optimised q; NaN where log p(x) was given.
+        steps: ``[P]`` the steps at which the search was looked at.
+        trace: ``[P]`` mean ELBO at those, by the draws of the gradient: level at its end, or more steps are needed.
+    """
+
+    log_marginal: Array
+    optimised: Array
+    amortised: Array
+    approximation: Array
+    amortisation: Array
+    standard_error: dict[str, Array]
+    pareto_k: Array
+    steps: np.ndarray
+    trace: np.ndarray
+
+    def mean(self, name: str) -> MeanEstimate:
+        """The mean over examples of one of the five, with both errors."""
+        return mean_estimate(getattr(self, name), self.standard_error[name])
+
+    def __str__(self) -> str:
+        names = ("log_marginal", "optimised", "amortised", "approximation", "amortisation")
+        return "\n".join(f"{name:13} {self.mean(name)} nats" for name in names)
+
+
+def inference_gap(
+    model: Model,
+    params: Params,
+    key: Key,
+    batch: Any,
+    *,
+    family: str | Family = "mean_field",
+    evidence: Any = None,
+    num_steps: int = 1000,
+    learning_rate: float = 0.03,
+    num_draws: int = 10,
+    num_samples: int = 5000,
+    block_size: int = _BLOCK,
+    directory: Any = None,
+    progress: bool | None = None,
+) -> InferenceGap:
+    """log p(x) − ELBO = [log p(x) − L(q*)] + [L(q*) − L(q)]: approximation gap and amortisation gap of each example.
+
+    q* maximises the ELBO of its own example among the family, from the encoder's q on, by Adam with a cosine schedule and
+    sticking-the-landing gradients. The bounds are then evaluated with other draws. A search that has not ended makes the approximation gap
+    too large and the amortisation gap too small: look at ``trace``.
+
+    Args:
+        model: with continuous latents in one array ``[*event]``.
+        params: its parameters; they stay.
+        key: typed key.
+        batch: a `Batch` or an array ``[n, *event]``.
+        family: ``"mean_field"``, ``"full_covariance"``, or a `Family` of one's own (a flow).
+        evidence: log p(x) of the same examples, a result with ``estimate`` and ``standard_error`` such as `ais` gives; None takes
+            importance sampling from q*, which with the best q of a narrow family may be too low (``pareto_k``).
+        num_steps: of the search.
+        learning_rate: at its beginning.
+        num_draws: of each gradient.
+        num_samples: draws of each evaluation.
+        block_size: examples searched side by side, between two looks at the disk and the bar.
+        directory: keeps what is done (`in_blocks`); a family of one's own is recognised by its starting values alone.
+        progress: a bar; None shows it on a terminal only.
+
+    Raises:
+        TypeError: discrete latents, or an encoder whose q knows neither mean nor variance.
+        ValueError: an unknown family, evidence of other examples, latents in several arrays.
+
+    Source:
+        Cremer, Li & Duvenaud 2018, section 3.
+
+    Examples:
+        >>> import jax, vaejax
+        >>> model = vaejax.models.vae(x_shape=(4,), latent_size=2, hidden_sizes=(8,))
+        >>> params, x = model.init(jax.random.key(0), None), jax.numpy.ones((3, 4))
+        >>> gap = inference_gap(model, params, jax.random.key(1), x, num_steps=50, num_samples=200)
+        >>> bool((gap.amortisation > 0).all())
+        True
+    """
+    checks.key(key)
+    check_hashable(model)
+    for value, name in ((num_steps, "num_steps"), (num_draws, "num_draws"), (num_samples, "num_samples")):
+        checks.positive_int(value, name)
+    checks.real(learning_rate, "learning_rate", minimum=0.0, open_minimum=True)
+    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model)._replace(weight=None))
+    chosen = _family(model, params, key, batch, family)
+    given = _given(evidence, len(batch.x))
+    search = _Search(num_steps, num_draws, num_samples)
+
+    def run(key: Key, block: Batch) -> dict[str, Any]:
+        search_key, best_key, own_key = jax.random.split(key, 3)
+        own, trace = _optimise(model, chosen, search, params, search_key, block, learning_rate)
+        best = _measured(
+            at_own(model, chosen), num_samples, params, best_key, block._replace(context=(own, block.context))
+        )
+        encoder = _measured(model, num_samples, params, own_key, block)
+        found = {"optimised": best[0].estimate, "optimised_error": best[0].standard_error}
+        found |= {"amortised": encoder[0].estimate, "amortised_error": encoder[0].standard_error}
+        found |= {"log_marginal": best[1].estimate, "log_marginal_error": best[1].standard_error}
+        return found | {"pareto_k": best[1].pareto_k, "trace": jnp.tile(trace, (len(block.x), 1))}
+
+    begin = jax.eval_shape(lambda: chosen.begin(encode(model, params, batch)))
+    kept = (params, search, learning_rate, str(begin), fingerprint(model, params, batch), str(family))
+    found = in_blocks(
+        run, key, batch, block_size=block_size, directory=directory, settings=None if directory is None else kept,
+        progress=progress, description="optimising q",
+    )  # fmt: skip
+    return _split(found, given, num_steps)
+
+
+class _Search(NamedTuple):
+    num_steps: int
+    num_draws: int
+    num_samples: int
+
+
+def _family(model: Model, params: Params, key: Key, batch: Batch, family: str | Family) -> Family:
+    seen = peek_posterior(model, params, key, batch)
+    reason = unmovable(seen)
+    if reason is not None:
+        raise TypeError(f"{reason}; the inference gap is split for continuous latents only")
+    if seen.batch_ndims != 1:
+        raise ValueError(
+            f"inference_gap needs a batch [n, *event], got {seen.batch_ndims} batch axes; reshape the data"
+        )
+    if isinstance(family, Family):
+        return family
+    checks.one_of(family, "family", ("mean_field", "full_covariance"))
+    if not hasattr(seen.latents, "shape"):
+        raise ValueError(
+            f"the family {family!r} is for latents in one array, got {len(jax.tree.leaves(seen.latents))}; give a vaejax.evaluate.Family"
+        )
+    event_ndims = seen.latents.ndim - 2
+    if family == "mean_field":
+        return mean_field(event_ndims)
+    if event_ndims != 1:
+        raise ValueError(f"full_covariance is for latents [d], got {event_ndims} event axes; use 'mean_field'")
+    return full_covariance()
+
+
+def _given(evidence: Any, count: int) -> tuple[Array, Array] | None:
+    if evidence is None:
+        return None
+    estimate, error = jnp.asarray(evidence.estimate), jnp.asarray(evidence.standard_error)
+    if estimate.shape != (count,) or error.shape != (count,):
+        raise ValueError(f"evidence must be of the same {count} examples, got shape {list(estimate.shape)}")
+    return estimate, error
+
+
+def _split(found: dict[str, np.ndarray], given: tuple[Array, Array] | None, num_steps: int) -> InferenceGap:
+    trace = found.pop("trace").mean(0)
+    each = {name: jnp.asarray(value) for name, value in found.items()}
+    k = each["pareto_k"]
+    if given is not None:
+        each["log_marginal"], each["log_marginal_error"] = given
+        k = jnp.full_like(k, jnp.nan)
+    errors = {name: each[f"{name}_error"] for name in ("log_marginal", "optimised", "amortised")}
+    errors["approximation"] = jnp.hypot(errors["log_marginal"], errors["optimised"])
+    errors["amortisation"] = jnp.hypot(errors["optimised"], errors["amortised"])
+    looks = np.linspace(0, num_steps, len(trace) + 1)[1:]
+    return InferenceGap(
+        each["log_marginal"], each["optimised"], each["amortised"],
+        each["log_marginal"] - each["optimised"], each["optimised"] - each["amortised"],
+        errors, k, looks, trace,
+    )  # fmt: skip
+
+
+def _measured(model: Model, num_samples: int, params: Params, key: Key, batch: Batch) -> Any:
+    kept = compiled(BOUND_AND_WEIGHTS, model, num_samples, None, params, key, batch)
+    return elbo_of(kept[0]), log_marginal_of(kept[1], num_samples)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _optimise(
+    model: Model, family: Family, search: _Search, params: Params, key: Key, batch: Batch, learning_rate: Any
+) -> tuple[Any, Array]:
+    """The numbers of each example's q after the search, and the mean ELBO on its way, ``[P]``."""
+
+    def on_params(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def with_params(own: Any, *args: Any, **options: Any) -> Any:
+            return function(params, *args, **options)
+
+        return with_params
+
+    free = model._replace(
+        posterior=lambda own, x: family.build(own),
+        prior=on_params(model.prior),
+        likelihood=on_params(model.likelihood),
+        trainable=None,
+        refresh=None,
+    )
+    estimator = sticking_the_landing(free, elbo, num_samples=search.num_draws)
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, search.num_steps), eps=1e-10)
+
+    def step(state: tuple[Any, Any], index: Array) -> tuple[tuple[Any, Any], Array]:
+        own, moments = state
+        estimate, _ = estimator.estimate(own, EmptyState(), jax.random.fold_in(key, index), batch)
+        updates, moments = optimizer.update(estimate.grads, moments, own)
+        return (optax.apply_updates(own, updates), moments), jnp.mean(estimate.objective)
+
+    own = family.begin(encode(model, params, batch))
+    (own, _), values = jax.lax.scan(step, (own, optimizer.init(own)), jnp.arange(search.num_steps))
+    looks = min(search.num_steps, 20)
+    return own, jnp.stack([part.mean() for part in jnp.array_split(values, looks)])

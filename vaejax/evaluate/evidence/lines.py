@@ -1,0 +1,126 @@
+"""What a report of the evidence holds, and what its numbers say together."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vaejax.evaluate.evidence.pareto import pareto_threshold
+from vaejax.evaluate.summary import MeanEstimate
+from vaejax.types import Batch
+
+# Standard errors of a difference that is taken for one.
+_SIGNIFICANT = 2.0
+_COLUMN = {"ELBO": "elbo", "IWAE": "iwae", "IS": "importance", "AIS": "ais", "exact": "exact", "gap, simulated": "gap"}
+
+
+class Line(NamedTuple):
+    """One number of a report.
+
+    Attributes:
+        name: what it is, short.
+        value: its mean over examples, with both errors, nats.
+        kind: ``"exact"``, ``"lower bound"`` (in the mean) or ``"diagnostic"``.
+        says: what it says, a sentence.
+        seconds: that it took, compilation included; the bounds of one pass share theirs.
+    """
+
+    name: str
+    value: MeanEstimate
+    kind: str
+    says: str
+    seconds: float
+
+
+class Evidence(NamedTuple):
+    """log p(x) of each example, nats.
+
+    Attributes:
+        estimate: ``[n]``.
+        standard_error: ``[n]``, Monte Carlo; 0 where it is exact.
+    """
+
+    estimate: np.ndarray
+    standard_error: np.ndarray
+
+
+class EvidenceReport(NamedTuple):
+    """The evidence of some examples from every side.
+
+    Attributes:
+        lines: the numbers.
+        notes: what they say together.
+        columns: per-example arrays ``[n]``: ``elbo``, ``iwae``, ``importance`` with ``…_error``; ``pareto_k``,
+            ``effective_sample_size``; where they exist ``exact``, ``ais``, ``ais_error``, ``ais_acceptance``,
+            ``ais_effective_sample_size``, and ``gap`` (of as many simulated examples).
+        best: the name of the line to quote: the exact one, or the largest lower bound.
+    """
+
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+    columns: dict[str, np.ndarray]
+    best: str
+
+    @property
+    def evidence(self) -> Evidence:
+        """The per-example numbers of the line to quote."""
+        error = self.columns.get(f"{_column(self.best)}_error")
+        estimate = self.values(self.best)
+        return Evidence(estimate, np.zeros_like(estimate) if error is None else error)
+
+    def values(self, name: str) -> np.ndarray:
+        """The per-example numbers of a line by its name."""
+        return self.columns[_column(name)]
+
+    def __str__(self) -> str:
+        width = max(len(line.name) for line in self.lines)
+        rows = [
+            f"{line.name:{width}}  {line.kind:11}  {line.value} nats  [{line.seconds:.1f} s]" for line in self.lines
+        ]
+        return "\n".join([*rows, f"to quote: {self.best}", *(f"- {note}" for note in self.notes)])
+
+
+def _column(name: str) -> str:
+    return _COLUMN[name.split("_")[0]]
+
+
+def trust(columns: dict[str, np.ndarray], num_samples: int) -> str:
+    """What Pareto k̂ and the effective sample size say of importance sampling."""
+    k, limit = columns["pareto_k"], pareto_threshold(num_samples)
+    size = f"median effective sample size {np.median(columns['effective_sample_size']):.1f} of {num_samples}"
+    if np.isnan(k).all():
+        return f"importance sampling: {size}; Pareto k̂ is not defined for discrete latents or so few samples"
+    above = int(np.sum(k > limit))
+    verdict = "trusted for all" if not above else f"not to be trusted for {above}"
+    return f"importance sampling: {verdict} of {len(k)} examples by Pareto k̂ (threshold {limit:.2f}); {size}"
+
+
+def compared(columns: dict[str, np.ndarray]) -> list[str]:
+    """AIS beside importance sampling, paired over examples."""
+    difference = columns["ais"] - columns["importance"]
+    if len(difference) < 2:
+        return ["one example: AIS and importance sampling cannot be compared between examples"]
+    mean, error = difference.mean(), difference.std(ddof=1) / len(difference) ** 0.5
+    figure = f"AIS − IS = {mean:+.3f} ± {error:.3f} nats, paired over examples"
+    if mean < -_SIGNIFICANT * error:
+        return [f"{figure}: AIS needs more temperatures, importance sampling is the better bound"]
+    if mean > _SIGNIFICANT * error:
+        return [f"{figure}: importance sampling is too low by at least that, AIS is the better bound"]
+    return [f"{figure}: the two agree"]
+
+
+def two_sided(gap: MeanEstimate, batch: Batch) -> list[str]:
+    """What the gap on simulated data says."""
+    figure = f"the gap on simulated data is {gap.mean:.3f} ± {gap.standard_error:.3f} nats"
+    seen = gap.mean > _SIGNIFICANT * gap.standard_error
+    says = "AIS with these settings is off by no more than that there" if seen else "none can be seen"
+    notes = [f"{figure}: {says}; real data may be harder: for them it is a diagnostic, not a bound"]
+    if batch.mask is not None:
+        notes.append("the simulated data have no missing entries, unlike these")
+    return notes
+
+
+def best(lines: list[Line]) -> str:
+    """The name of the line to quote: the exact one, or the largest lower bound."""
+    exact = [line.name for line in lines if line.kind == "exact"]
+    below = [line for line in lines if line.kind == "lower bound"]
+    return exact[0] if exact else max(below, key=lambda line: line.value.mean).name
