@@ -68,6 +68,7 @@ def test_bounds_from_both_sides(latents, noise, num_temperatures, key):
     np.testing.assert_allclose(gap, above - below, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_short_way_has_a_gap(key):
     """Six temperatures are too few for ten latents, and both sides say so."""
     exact, model, _ = setting(10)
@@ -129,6 +130,7 @@ def small():
     return model, model.init(jax.random.key(0), None)
 
 
+@pytest.mark.slow
 def test_masks_contexts_layers_and_further_axes(key):
     """The evidence of a chain of two layers with a prior that depends on the context, against importance sampling."""
 
@@ -210,6 +212,7 @@ def test_blocks(key, capfd, tmp_path):
         evaluate.in_blocks(run, key, x, directory=tmp_path, settings=[1])
 
 
+@pytest.mark.slow
 def test_float32_latents_beside_float64_temperatures(x64, key):
     model = vaejax.Model(
         init=lambda key, batch: {},

@@ -158,6 +158,19 @@ def test_discrete_latents_in_a_tuple_with_contexts(key):
         evaluate.calibration(model, 1.0, key, context=context[:10])
 
 
+def test_ties_of_large_sums_are_ties(key):
+    """A decoder of 784 pixels that ignores z: the prior is the exact posterior, and every draw explains x as well as the truth."""
+    model = vaejax.models.vae(x_shape=784, latent_size=2, hidden_sizes=(16,))
+    params = model.init(key, None)
+    kernel = params["decoder"]["dense_0"]["kernel"]
+    for scale in (0.0, 1e-6):
+        params["decoder"]["dense_0"]["kernel"] = scale * kernel
+        model = model._replace(
+            posterior=lambda params, x: diagonal_normal(jnp.zeros((len(x), 2)), jnp.ones((len(x), 2)))
+        )
+        assert evaluate.calibration(model, params, key, num_simulations=200, num_draws=19).passed
+
+
 def test_few_at_a_time_and_in_float64(monkeypatch, x64, key):
     """Eight draws of three pairs at once, which divide neither 99 nor 200."""
     monkeypatch.setattr(stream, "_BUDGET", {"cpu": 3 * 40})

@@ -122,6 +122,7 @@ def test_evaluate_sample_plot(digits_run):
     assert sorted(p.name for p in (folder / "pdf").iterdir()) == ["loss.pdf", "manifold.pdf"]
 
 
+@pytest.mark.slow
 def test_own_table_with_missing_values_and_labels(tmp_path):
     rng = np.random.default_rng(0)
     skill = rng.normal(size=300)
@@ -220,6 +221,7 @@ def test_an_interrupted_run_is_resumed_from_the_command_line(tmp_path):
     assert likelihood[0] == likelihood[1]
 
 
+@pytest.mark.slow
 def test_progress_is_seen_in_a_terminal_and_nowhere_else(tmp_path):
     """In a pseudo-terminal the bars of training and evaluation appear on stderr; --no-progress takes them away."""
     shown = []

@@ -40,6 +40,7 @@ def test_probabilities_of_grey_levels_are_exact(levels, key):
     assert (np.abs(np.asarray(draws).mean(0) - probability) <= 5 * error + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_the_shared_rounding_removes_the_bias_of_eight_bits(key):
     """Without it, level 127 of 255 would come up with probability 127/256: 0.0019 off, 39 standard errors here."""
     mean = np.mean(

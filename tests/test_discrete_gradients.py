@@ -199,6 +199,7 @@ def test_stateful_ones_at_three_states(name, model, models, key, x64):
 
 
 @pytest.mark.parametrize("model", ["6 Bernoullis", "2 categories of 4"])
+@pytest.mark.slow
 def test_no_two_estimators_are_the_same_by_accident(model, models, key, x64):
     made = models[model]
     serving = {name: constructor for name, (constructor, kinds) in UNBIASED.items() if enumerable.KINDS[model] <= kinds}

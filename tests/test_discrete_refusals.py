@@ -116,6 +116,7 @@ STATEFUL = {
 
 
 @pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_state_of_its_estimator(name, key, tmp_path):
     def run(epochs, directory, resume=False):
         made = model()

@@ -1,6 +1,7 @@
 """Streaming moments, summaries, and evidence on a model small enough to enumerate."""
 
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,21 @@ def test_an_example_does_not_depend_on_its_company(key, binary_batch):
         stream.compiled.clear_cache()
     assert keys.shape == (12,)
     np.testing.assert_allclose(together.estimate, alone.estimate, rtol=1e-5)
+
+
+def test_a_progress_bar_changes_no_number(key, monkeypatch, capsys):
+    from vaejax.evaluate import stream
+
+    monkeypatch.setattr(stream, "BLOCK", 5)
+    model, params = small_model()
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (12, 6)), jnp.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", evaluate.UntrustworthyEstimate)
+        plain = evaluate.log_marginal(model, params, key, x, num_samples=30)
+        assert "example" not in capsys.readouterr().err
+        shown = evaluate.log_marginal(model, params, key, x, num_samples=30, progress=True)
+    assert "12/12" in capsys.readouterr().err
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), plain, shown)
 
 
 def test_memory_does_not_grow_with_the_samples(key):

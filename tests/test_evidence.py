@@ -14,6 +14,7 @@ from tests.test_ais import setting
 from tests.test_evaluate import discrete_model
 from vaejax import evaluate
 from vaejax.dists import Bernoulli
+from vaejax.evaluate.evidence import lines
 
 FEW = {"num_samples": 100, "num_draws": 10, "num_temperatures": 4, "num_chains": 4, "num_leapfrog": 3}
 
@@ -109,6 +110,7 @@ def test_discrete_latents_are_summed_over(key):
     assert any("states are summed over" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_layers_and_masks_are_summed_over():
     """Two layers against importance sampling with many draws; a masked entry is as if it were not there."""
     model = vaejax.models.sigmoid_belief_network(x_shape=5, layer_sizes=(3, 2))
@@ -153,6 +155,23 @@ def test_a_report_goes_on_where_it_stopped(tmp_path, of_gaussian):
         evaluate.evidence_report(model, {}, jax.random.key(6), x, **options)
 
 
+def test_what_notes_say_of_few_examples(key):
+    """Of one example nothing can be told from noise, and the report does not pretend."""
+    one = evaluate.MeanEstimate(10.0, float("nan"), float("nan"), 1)
+    assert "simulate more" in lines.two_sided(one, vaejax.Batch(jnp.ones((1, 3))))[0]
+    columns = {
+        "ais": np.array([-1.0]),
+        "ais_error": np.zeros(1),
+        "importance": np.array([-2.0]),
+        "importance_error": np.zeros(1),
+    }
+    assert "cannot be compared" in lines.compared(columns)[0]
+    named = [evaluate.Line(name, one, "lower bound", "", 0.0) for name in ("ELBO", "IWAE_5", "IS_5", "AIS_5")]
+    assert lines.best(named, columns) == "AIS_5"
+    assert lines.best(named, {**columns, "ais": columns["importance"]}) == "IS_5"
+
+
+@pytest.mark.slow
 def test_contexts_travel_to_the_simulated_data(key):
     model = vaejax.models.vae(x_shape=4, latent_size=2, hidden_sizes=(4,), context_size=3)
     batch = vaejax.Batch(jnp.ones((4, 4)), context=jnp.array([0, 1, 2, 0]))

@@ -68,10 +68,28 @@ def test_the_family_that_holds_the_posterior_leaves_no_approximation_gap(key):
     exact = vaejax.evaluate.Annealed(truth, jnp.zeros(len(X)), *([jnp.zeros(len(X))] * 3))
     gap = evaluate.inference_gap(MODEL, {}, key, X, family="full_covariance", evidence=exact, num_steps=600)
     np.testing.assert_array_equal(gap.log_marginal, truth)
-    assert bool(jnp.isnan(gap.pareto_k).all())
+    assert gap.source == "given"
+    assert bool((gap.pareto_k < 0.7).all())
     assert_near(gap.approximation, 0.0, gap.standard_error["approximation"], cap=0.05)
+    # Evidence that is too low gives way to the better bound, and the note says so.
+    low = evaluate.inference_gap(
+        MODEL, {}, key, X, family="full_covariance", evidence=exact._replace(estimate=truth - 1), num_steps=600
+    )
+    assert low.source == "importance sampling from q*"
+    np.testing.assert_allclose(low.log_marginal, truth, atol=0.05)
+    assert "log p(x) is importance sampling from q*" in str(low)
 
 
+def test_searching_again_compiles_nothing(key):
+    from vaejax.evaluate.evidence import inference_gap as module
+
+    evaluate.inference_gap(MODEL, {}, key, X, **SHORT)
+    before = module._optimise._cache_size(), module.compiled._cache_size()
+    evaluate.inference_gap(MODEL, {}, jax.random.key(7), X + 1.0, **SHORT)
+    assert before == (module._optimise._cache_size(), module.compiled._cache_size())
+
+
+@pytest.mark.slow
 def test_contexts_and_masks_stay_with_their_examples(key):
     """Missing entries drop out of every bound; labels reach the decoder."""
     model = vaejax.models.vae(x_shape=4, latent_size=2, hidden_sizes=(4,), context_size=3, encode_mask=True)
@@ -91,6 +109,7 @@ def test_contexts_and_masks_stay_with_their_examples(key):
     assert vaejax.types.declares(own.likelihood, "key") == vaejax.types.declares(model.likelihood, "key")
 
 
+@pytest.mark.slow
 def test_a_family_of_ones_own(key):
     """A chain of two layers, whose numbers are a tuple."""
     model = EXACT.model(exact=True)._replace(
@@ -111,9 +130,20 @@ def test_a_family_of_ones_own(key):
 def test_what_is_done_is_kept(tmp_path, key):
     options = {**SHORT, "directory": tmp_path / "gap", "block_size": 2}
     first = evaluate.inference_gap(MODEL, {}, key, X, **options)
-    assert len(list((tmp_path / "gap").glob("block-*.npz"))) == 3
+    files = sorted((tmp_path / "gap").glob("block-*.npz"))
+    assert len(files) == 3
+    with np.load(files[1]) as kept:
+        changed = dict(kept)
+    np.savez(files[1], **{**changed, "optimised": changed["optimised"] - 7})
     again = evaluate.inference_gap(MODEL, {}, key, X, **options)
-    np.testing.assert_array_equal(first.optimised, again.optimised)
+    np.testing.assert_array_equal(again.optimised, first.optimised - 7 * jnp.array([0, 0, 1, 1, 0, 0]))
+    # A family of one's own is known again by what it computes.
+    for scale in (0.4, 0.5):
+        family = evaluate.Family(lambda q: q.mean(), lambda loc, s=scale: diagonal_normal(loc, s * jnp.ones(LATENTS)))
+        if scale == 0.4:
+            evaluate.inference_gap(MODEL, {}, key, X, **{**options, "directory": tmp_path / "own"}, family=family)
+    with pytest.raises(ValueError, match="another evaluation"):
+        evaluate.inference_gap(MODEL, {}, key, X, **{**options, "directory": tmp_path / "own"}, family=family)
     with pytest.raises(ValueError, match="another evaluation"):
         evaluate.inference_gap(MODEL, {}, key, X, **{**options, "num_draws": 3})
 

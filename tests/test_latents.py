@@ -342,7 +342,7 @@ def test_chunks_and_further_axes_do_not_change_it(key, monkeypatch):
     x = jax.random.normal(key, (3, 4, 2))
     whole = evaluate.aggregate(CORRELATED, {}, key, x, num_samples=2)
     # As attributes of the package these are functions.
-    modules = [importlib.import_module(f"vaejax.evaluate.{name}") for name in ("aggregate", "active_units")]
+    modules = [importlib.import_module(f"vaejax.evaluate.latent.{name}") for name in ("aggregate", "active_units")]
     monkeypatch.setattr(modules[0], "_COMPONENTS", 5)
     monkeypatch.setattr(modules[0], "budget", lambda: 30)
     monkeypatch.setattr(modules[1], "budget", lambda: 6)
@@ -360,7 +360,9 @@ def test_chunks_and_further_axes_do_not_change_it(key, monkeypatch):
 def test_other_parameters_are_not_compiled_anew(key):
     model = bare(lambda params, x: diagonal_normal(x @ params, SCALE))
     first = evaluate.latent_report(model, LEFT, key, X)
-    programs = [getattr(importlib.import_module("vaejax.evaluate.active_units"), name) for name in ("_parts", "_means")]
+    programs = [
+        getattr(importlib.import_module("vaejax.evaluate.latent.active_units"), name) for name in ("_parts", "_means")
+    ]
     compiled = [program._cache_size() for program in (_compiled, *programs)]
     second = evaluate.latent_report(model, 2 * LEFT, jax.random.key(9), X + 1)
     assert [program._cache_size() for program in (_compiled, *programs)] == compiled

@@ -99,6 +99,7 @@ def test_more_draws_than_a_chunk_holds_are_not_held(maker, small, key):
     assert all(shape[0] <= 32 and shape[1:] in ((1024,), (1024, 1), (1024, 5)) for shape in held), held
 
 
+@pytest.mark.slow
 def test_penalties_and_dropout_in_chunks_with_a_remainder(small, key, x64):
     """What has no sample axis counts by the draws behind it."""
     model, params, batch = small
@@ -115,6 +116,7 @@ def test_penalties_and_dropout_in_chunks_with_a_remainder(small, key, x64):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.slow
 def test_narrow_params_stay_narrow_under_x64(dtype, small, key, x64):
     model, params, batch = small
     params, batch = jax.tree.map(lambda a: a.astype(dtype) if a.dtype == jnp.float32 else a, (params, batch))

@@ -14,7 +14,7 @@ from vaejax import evaluate
 from vaejax.evaluate.samples import feature_space, frechet
 
 # The function has the name of its module.
-MMD = importlib.import_module("vaejax.evaluate.mmd")
+MMD = importlib.import_module("vaejax.evaluate.samples.mmd")
 
 
 def exact_moments(rng, count, mean, covariance):
@@ -189,7 +189,8 @@ def test_classifier_sees_what_it_can(key):
     by_features = evaluate.classifier_two_sample_test(a, b, key, features=lambda x: x**2)
     assert blind.p_value > 0.01 > 1e-4 > max(seeing.p_value, by_features.p_value)
     never = evaluate.classifier_two_sample_test(a, b, key, classifier=DummyClassifier(strategy="constant", constant=1))
-    assert (never.accuracy, never.standard_error, never.p_value, never.recall) == (0.5, 0.0, 1.0, (1.0, 0.0))
+    assert (never.accuracy, never.p_value, never.recall) == (0.5, 1.0, (1.0, 0.0))
+    assert 0 < never.standard_error < 0.01
 
 
 def measures(key):

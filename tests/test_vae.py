@@ -229,6 +229,7 @@ def test_wrong_networks_are_explained(key):
         model.posterior(model.init(key, None), jnp.zeros((4, 2, 3)))
 
 
+@pytest.mark.slow
 def test_bfloat16_networks_keep_float32_densities(key):
     wide, narrow = build("bernoulli"), build("bernoulli", dtype=jnp.bfloat16)
     params, x = wide.init(key, None), jnp.asarray(DATA["bernoulli"][1])

@@ -56,7 +56,8 @@ def sprites(
 
     A shape fits into a circle of radius 1/8 (scale 0) to 1/4 (the last) of the width, whose centre goes where that of the largest stays
     inside. Orientation k of N turns it by k/N of a right angle, counterclockwise: within a right angle each shape looks different at
-    every orientation, so that no two sets of factors give the same picture. A pixel's grey is the share of it that is covered (of 16
+    every orientation, so that at the defaults no two sets of factors give the same picture (coarser or binary images, or finer factors,
+    may coincide). A pixel's grey is the share of it that is covered (of 16
     subpixels).
 
     Args:

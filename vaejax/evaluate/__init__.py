@@ -31,7 +31,7 @@ from vaejax.evaluate.samples.frechet import FrechetDistance, frechet_distance
 from vaejax.evaluate.samples.mmd import MMD, mmd
 from vaejax.evaluate.samples.two_samples import ClassifierTest, classifier_two_sample_test
 from vaejax.evaluate.simulate import simulate
-from vaejax.evaluate.summary import MeanEstimate, mean_estimate
+from vaejax.evaluate.summary import MeanEstimate, mean_estimate, paired
 
 __all__ = [
     "MMD",
@@ -88,6 +88,7 @@ __all__ = [
     "mig",
     "mmd",
     "modularity",
+    "paired",
     "pareto_k",
     "pareto_threshold",
     "rank_test",

@@ -105,7 +105,7 @@ def _opened(directory: Path, key: Key, batch: Batch, block_size: int, settings: 
         )
     directory.mkdir(parents=True, exist_ok=True)
     about = directory / "about.json"
-    own = {"examples": len(batch.x), "block_size": block_size, "sha256": _digest(key, batch, settings)}
+    own = {"examples": len(batch.x), "block_size": block_size, "sha256": digest(key, batch, settings)}
     if not about.exists():
         if any(directory.glob("block-*.npz")):
             raise ValueError(
@@ -126,9 +126,10 @@ def _opened(directory: Path, key: Key, batch: Batch, block_size: int, settings: 
     return directory
 
 
-def _digest(key: Key, batch: Batch, settings: Any) -> str:
+def digest(*trees: Any) -> str:
+    """SHA-256 of pytrees of arrays, numbers and strings, paths, dtypes and shapes included."""
     total = hashlib.sha256()
-    for where, leaf in jax.tree_util.tree_leaves_with_path((key, batch, settings)):
+    for where, leaf in jax.tree_util.tree_leaves_with_path(trees):
         total.update(jax.tree_util.keystr(where).encode())
         if isinstance(leaf, str):
             total.update(f"str {len(leaf)} {leaf}".encode())

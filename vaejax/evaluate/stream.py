@@ -5,16 +5,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from tqdm import tqdm
 
 from vaejax import checks
 from vaejax.terms import batch_shape, log_terms
-from vaejax.types import Batch, Key, LogTerms, Model, Params
+from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
 
 # Entries of x|z held at once: 4 MB of float32 stays in a CPU's cache, where larger blocks run at the speed of memory;
 # accelerators want large blocks.
 _BUDGET = {"cpu": 2**20}
 _ACCELERATOR_BUDGET = 2**26
 _LARGEST_CHUNK = 64
+# Examples between two looks at a progress bar.
+BLOCK = 100
 
 
 class Summary(NamedTuple):
@@ -30,19 +34,40 @@ class Summary(NamedTuple):
 
 
 def stream(
-    summary: Summary, model: Model, params: Params, key: Key, batch: Any, *, num_samples: int, chunk_size: int | None
+    summary: Summary,
+    model: Model,
+    params: Params,
+    key: Key,
+    batch: Any,
+    *,
+    num_samples: int,
+    chunk_size: int | None,
+    progress: bool | None = False,
 ) -> Any:
     """The summary of S draws for every example of the leading axis, several examples at a time, in one compiled program.
 
     Each example has a key of its own, so its numbers depend neither on the others nor on how many are worked on at once.
-    What is kept comes back with the axis of the examples first, then the summary's own, then further batch axes.
+    What is kept comes back with the axis of the examples first, then the summary's own, then further batch axes. With ``progress``
+    the examples go in blocks under a bar (None: on a terminal only).
     """
     checks.key(key)
-    batch = checks.batch(batch, "batch", model)
+    batch = checks.batch(batch, "batch", model)._replace(weight=None)
     check_hashable(model)
     if chunk_size is not None:
         checks.positive_int(chunk_size, "chunk_size")
-    return compiled(summary, model, num_samples, chunk_size, params, key, batch._replace(weight=None))
+    shape = () if progress is False else batch_shape(model, params, key, batch)
+    if not shape:
+        return compiled(summary, model, num_samples, chunk_size, params, key, batch)
+    keys = jax.random.split(key, shape[0])
+    parts = []
+    disable = None if progress is None else False
+    with tqdm(total=shape[0], unit="example", desc="sampling", disable=disable, dynamic_ncols=True) as bar:
+        for first in range(0, shape[0], BLOCK):
+            some, part = jax.tree.map(lambda leaf: leaf[first : first + BLOCK], (keys, batch))  # noqa: B023
+            parts.append(compiled(summary, model, num_samples, chunk_size, params, some, part))
+            jax.block_until_ready(parts[-1])
+            bar.update(len(part.x))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def check_hashable(model: Model) -> None:
@@ -62,10 +87,10 @@ def budget() -> int:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def compiled(
-    summary: Summary, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Key, batch: Batch
+    summary: Summary, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Array, batch: Batch
 ) -> Any:
-    """`stream` after its checks."""
-    shape = batch_shape(model, params, key, batch)
+    """`stream` after its checks, with one key for all or one for each example of the leading axis."""
+    shape = batch_shape(model, params, key if key.ndim == 0 else key[0], batch)
     examples = shape[0] if shape else 1
     entries = max(1, batch.x.size // max(examples, 1))
     chunk = min(num_samples, chunk_size or max(1, min(_LARGEST_CHUNK, budget() // entries)))
@@ -79,8 +104,9 @@ def compiled(
         # The example's own axis stands behind the summary's own and before further batch axes.
         return jax.tree.map(lambda leaf: leaf.squeeze(leaf.ndim - len(shape)), kept)
 
+    keys = key if key.ndim else jax.random.split(key, examples)
     block = max(1, min(examples, budget() // (chunk * entries)))
-    return jax.lax.map(one, (jax.random.split(key, examples), batch), batch_size=block)
+    return jax.lax.map(one, (keys, batch), batch_size=block)
 
 
 def _merged(

@@ -11,7 +11,8 @@ class MeanEstimate(NamedTuple):
     Attributes:
         mean: the mean.
         standard_error: between examples, sd/√n: how the mean would move with another test set (Monte Carlo noise included).
-        monte_carlo_error: of the sampling alone, √Σ se²/n: how it would move with other random numbers on these examples.
+        monte_carlo_error: of the sampling alone, √Σ se²/n: how it would move with other random numbers on these examples; NaN where it is
+            not known.
         num_examples: how many.
     """
 
@@ -21,8 +22,8 @@ class MeanEstimate(NamedTuple):
     num_examples: int
 
     def __str__(self) -> str:
-        errors = f"(between {self.num_examples} examples; Monte Carlo ± {self.monte_carlo_error:.3f})"
-        return f"{self.mean:.3f} ± {self.standard_error:.3f} {errors}"
+        drawn = "" if np.isnan(self.monte_carlo_error) else f"; Monte Carlo ± {self.monte_carlo_error:.3f}"
+        return f"{self.mean:.3f} ± {self.standard_error:.3f} (between {self.num_examples} examples{drawn})"
 
 
 def mean_estimate(estimate: Any, standard_error: Any = None) -> MeanEstimate:
@@ -50,3 +51,31 @@ def mean_estimate(estimate: Any, standard_error: Any = None) -> MeanEstimate:
         )
     between = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     return MeanEstimate(float(values.mean()), between, float(np.sqrt((errors**2).sum()) / values.size), values.size)
+
+
+def paired(first: Any, second: Any) -> MeanEstimate:
+    """The mean of first − second over the same examples: what tells two models or estimates apart, whatever the spread between examples.
+
+    Args:
+        first: ``[n]``, or a result that carries its own standard errors, such as `LogMarginal`.
+        second: of the same examples.
+
+    Raises:
+        ValueError: of other examples.
+
+    Examples:
+        >>> import numpy as np
+        >>> print(paired(np.array([-1.0, -3.0, -9.0]), np.array([-2.0, -4.5, -10.5])))
+        1.333 ± 0.167 (between 3 examples)
+    """
+    (a, a_error), (b, b_error) = (_with_error(result) for result in (first, second))
+    if a.shape != b.shape:
+        raise ValueError(f"paired results must be of the same examples, got shapes {list(a.shape)} and {list(b.shape)}")
+    return mean_estimate(a - b, np.hypot(a_error, b_error))
+
+
+def _with_error(result: Any) -> tuple[np.ndarray, np.ndarray]:
+    if hasattr(result, "estimate"):
+        return np.asarray(result.estimate, np.float64), np.asarray(result.standard_error, np.float64)
+    values = np.asarray(result, np.float64)
+    return values, np.full(values.shape, np.nan)

@@ -13,6 +13,7 @@ import numpy as np
 import vaejax
 from vaejax import checks, evaluate
 from vaejax.data import Dataset
+from vaejax.evaluate.blocks import digest
 from vaejax.report import job, page, pictures, sections
 from vaejax.report.measure import as_dict, in_words, measure
 from vaejax.report.revisit import open_with_data
@@ -86,10 +87,12 @@ def report_run(
     checks.positive_int(examples, "examples")
     checks.positive_int(temperatures, "temperatures")
     material = opened(directory, split=split, use=use)
-    run, keys = material.run, jax.random.split(jax.random.key(seed), 7)
+    run, keys = material.run, jax.random.split(jax.random.key(seed), 8)
     chosen = use or run.config.evaluation.use
     results = measure(run.model, material.params, keys[5], material.batch, samples=samples, progress=progress)
-    kept = run.directory / "evidence" / f"{split}-{chosen}-{examples}-{_SAMPLES}-{temperatures}-seed{seed}"
+    # Other parameters, or another JAX, get a folder of their own.
+    own = digest(material.params, jax.__version__)[:8]
+    kept = run.directory / "evidence" / f"{split}-{examples}-{_SAMPLES}-{temperatures}-seed{seed}-{own}"
     evidence, gap = _evidence(material, keys, examples, temperatures, kept, progress)
     made = [sections.density(results, evidence, gap), *_others(material, keys, split)]
     about = {
@@ -103,12 +106,13 @@ def report_run(
         "jax": f"{jax.__version__} on {jax.default_backend()}",
     }
     whole = {**page.as_dict(about, made), "whole": as_dict(results)}
-    write_text(run.directory / "report.json", json.dumps(plain(whole), indent=1, allow_nan=False) + "\n")
-    write_text(run.directory / "report.html", page.as_html(f"vaejax: {run.directory.name}", about, made))
-    return (
-        f"{in_words(results, split, levels=job.units(run.facts))}\n\n{examples} of them from every side:\n{evidence}\n\n"
-        f"{run.directory / 'report.html'}\n{run.directory / 'report.json'}"
-    )
+    stem = "report" if split == "test" else f"report-{split}"
+    files = [run.directory / f"{stem}.{kind}" for kind in ("html", "json")]
+    write_text(files[0], page.as_html(f"vaejax: {run.directory.name}", about, made))
+    write_text(files[1], json.dumps(plain(whole), indent=1, allow_nan=False) + "\n")
+    whole_split = in_words(results, split, levels=job.units(run.facts))
+    count = len(evidence.columns["elbo"])
+    return f"{whole_split}\n\n{count} of them from every side:\n{evidence}\n\n{files[0]}\n{files[1]}"
 
 
 def _evidence(
@@ -119,15 +123,12 @@ def _evidence(
         run.model, material.params, keys[0], batch, num_samples=_SAMPLES, num_draws=_DRAWS, num_temperatures=temperatures,
         directory=kept, progress=progress,
     )  # fmt: skip
-    gap = evaluate.inference_gap(
-        run.model,
-        material.params,
-        keys[6],
-        batch,
-        evidence=evidence.evidence,
-        directory=kept / "gap",
-        progress=progress,
-    )
+    with warnings.catch_warnings():  # the page tells which evidence the gap rests on, and how many k̂ are too large
+        warnings.simplefilter("ignore", evaluate.UntrustworthyEstimate)
+        gap = evaluate.inference_gap(
+            run.model, material.params, keys[6], batch, evidence=evidence.evidence, num_samples=_SAMPLES,
+            directory=kept / "gap", progress=progress,
+        )  # fmt: skip
     return evidence, gap
 
 
@@ -141,18 +142,20 @@ def _others(material: Material, keys: Any, split: str) -> list[page.Section]:
         name: figures.pop(name) for name in ("reconstructions", "samples_ancestral", "responses") if name in figures
     }
     made = {
-        "Latents": lambda: sections.latents(run.model, params, keys[1], many),
+        "Latents": lambda: sections.latents(run.model, params, keys[1], many, split),
         "Calibration of the encoder": lambda: sections.calibration(
             run.model, params, keys[2], context, num_simulations=_SIMULATIONS
         ),
-        "Samples": lambda: sections.samples(run.model, params, keys[3], many, looks),
+        "Samples": lambda: sections.samples(run.model, params, keys[3], many, looks, split),
     }
     if material.dataset.factors is not None:
         factors = material.dataset.factors[split][material.order][:_MANY]
         made["Disentanglement"] = lambda: sections.disentanglement(
-            run.model, params, keys[4], many, factors, material.dataset.factor_names
+            run.model, params, keys[7], many, factors, material.dataset.factor_names, split
         )
-    last = page.Section("Training and latent space", "How training went, and where the examples lie.", figures=figures)
+    last = page.Section(
+        "Training and latent space", f"How training went, and where {split} examples lie.", figures=figures
+    )
     return [*(_if_possible(title, section) for title, section in made.items()), last]
 
 

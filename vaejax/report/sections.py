@@ -16,7 +16,7 @@ from vaejax.types import Batch, Key, Model, Params
 _ROWS = 12
 
 
-def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.InferenceGap | None) -> Section:
+def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.InferenceGap) -> Section:
     """How good the density is: the whole part of the data, then some examples from every side."""
     whole = (
         of_mean("ELBO, all examples", results.elbo, "E log p(x|z) − KL(q(z|x) ‖ p(z)), maximised in training: a lower bound of log p(x)."),
@@ -37,13 +37,12 @@ def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.Inf
                 seconds=line.seconds)
         for line in report.lines
     )  # fmt: skip
-    gaps: tuple[Entry, ...] = ()
-    if gap is not None:
-        says = {
-            "approximation": "log p(x) less the ELBO of each example's best diagonal Gaussian: what the family costs (Cremer et al. 2018).",
-            "amortisation": "that ELBO less the encoder's: what one encoder for all examples costs (Cremer et al. 2018).",
-        }
-        gaps = tuple(of_mean(f"{name} gap", gap.mean(name), text) for name, text in says.items())
+    says = {
+        "approximation": "log p(x), the larger of the one to quote and of importance sampling from the best diagonal Gaussian q of each "
+        "example, less the ELBO of that q: what the family costs, or at least that (Cremer et al. 2018).",
+        "amortisation": "that ELBO less the encoder's: what one encoder for all examples costs (Cremer et al. 2018).",
+    }
+    gaps = tuple(of_mean(f"{name} gap", gap.mean(name), text) for name, text in says.items())
     count = len(report.columns["elbo"])
     lead = (
         f"All examples by importance sampling; then {count} of them from every side. All numbers are in nats, larger is better, and each "
@@ -51,14 +50,18 @@ def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.Inf
     )
     caption = f"Bounds of the {count} examples relative to importance sampling, paired; Pareto k̂ of each example"
     columns: dict[str, Any] = dict(report.columns)
-    if gap is not None:
-        columns |= {"approximation_gap": gap.approximation, "amortisation_gap": gap.amortisation}
+    columns |= {"approximation_gap": gap.approximation, "amortisation_gap": gap.amortisation}
     return Section(
-        "Density", lead, (*whole, *some, *gaps), report.notes, {"evidence": (plots.evidence(report), caption)}, columns
+        "Density",
+        lead,
+        (*whole, *some, *gaps),
+        (*report.notes, *gap.notes),
+        {"evidence": (plots.evidence(report), caption)},
+        columns,
     )
 
 
-def latents(model: Model, params: Params, key: Key, batch: Batch) -> Section:
+def latents(model: Model, params: Params, key: Key, batch: Batch, split: str) -> Section:
     """What the latents do, from held-out examples."""
     report_key, usage_key = jax.random.split(key)
     found = evaluate.latent_report(model, params, report_key, batch)
@@ -84,8 +87,8 @@ def latents(model: Model, params: Params, key: Key, batch: Batch) -> Section:
             plots.kl_per_latent(model, params, batch),
             "What each latent dimension carries, largest first",
         )
-    lead = f"{len(batch.x)} held-out examples. Dimensions are counted from 0."
-    return Section("Latents", lead, tuple(entries), (), figures, _columns_of(found))
+    lead = f"{len(batch.x)} {split} examples. Dimensions are counted from 0."
+    return Section("Latents", lead, tuple(entries), found.notes, figures, _columns_of(found))
 
 
 def _units(found: evaluate.LatentReport) -> list[Entry]:
@@ -93,22 +96,24 @@ def _units(found: evaluate.LatentReport) -> list[Entry]:
     if active is None:
         return []
     size = active.variance.size
-    entries = [Entry(
-        "active units, by variance", f"{active.num_by_variance} of {size}", None,
-        f"dimensions whose posterior mean varies between examples by more than {found.variance_threshold:g} (Burda et al. 2016).",
-    )]  # fmt: skip
+    near = _near(active.variance, active.variance_standard_error, found.variance_threshold)
+    says = f"dimensions whose posterior mean varies between examples by more than {found.variance_threshold:g} (Burda et al. 2016); {near}."
+    entries = [Entry("active units, by variance", f"{active.num_by_variance} of {size}", None, says)]
     if active.kl is None or active.kl_standard_error is None:
         return entries
-    entries.append(Entry(
-        "active units, by KL", f"{active.num_by_kl} of {size}", None, f"dimensions whose mean KL is above {found.kl_threshold:g} nats.",
-    ))  # fmt: skip
-    order = np.argsort(-active.kl, kind="stable")[:_ROWS]
-    return entries + [
-        Entry(f"KL of z_{d}", float(active.kl[d]), float(active.kl_standard_error[d]),
-              f"mean KL ± between examples; variance of E[z_{d}|x] {active.variance[d]:.3f} ± {active.variance_standard_error[d]:.3f}.",
-              "nats")
-        for d in order
-    ]  # fmt: skip
+    near = _near(active.kl, active.kl_standard_error, found.kl_threshold)
+    says = f"dimensions whose mean KL is above {found.kl_threshold:g} nats; {near}."
+    entries.append(Entry("active units, by KL", f"{active.num_by_kl} of {size}", None, says))
+    for d in np.argsort(-active.kl, kind="stable")[:_ROWS]:
+        spread = f"{active.variance[d]:.3f} ± {active.variance_standard_error[d]:.3f}"
+        says = f"mean KL ± between examples; variance of E[z_{d}|x] {spread}."
+        entries.append(Entry(f"KL of z_{d}", float(active.kl[d]), float(active.kl_standard_error[d]), says, "nats"))
+    return entries
+
+
+def _near(value: np.ndarray, error: np.ndarray, threshold: float) -> str:
+    """How many dimensions their errors leave on either side."""
+    return f"{int(np.sum(np.abs(value - threshold) < 2 * error))} within two standard errors of the threshold"
 
 
 def _columns_of(found: evaluate.LatentReport) -> dict[str, Any]:
@@ -149,10 +154,10 @@ def _p(value: float) -> str:
     return f"{value:.2g}" if value >= 1e-4 else "below 0.0001"
 
 
-def samples(model: Model, params: Params, key: Key, batch: Batch, figures: Any) -> Section:
+def samples(model: Model, params: Params, key: Key, batch: Batch, figures: Any, split: str) -> Section:
     """How far draws of the model are from the data, in the entries of x and in the encoder's means."""
     count = len(batch.x)
-    keys = jax.random.split(key, 6)
+    keys = jax.random.split(key, 5)
     _, drawn = evaluate.simulate(model, params, keys[0], count, batch.context)
     data = np.asarray(batch.x, float)
     made = np.asarray(drawn.x, float)
@@ -162,15 +167,15 @@ def samples(model: Model, params: Params, key: Key, batch: Batch, figures: Any) 
 
     # Rows of both sets: context and mask travel with them.
     codes = [
-        np.asarray(posterior_mean(encode(model, params, batch._replace(x=jnp.asarray(x, batch.x.dtype))), keys[1])).reshape(count, -1)
-        for x in (data, made)
-    ]  # fmt: skip
+        np.asarray(posterior_mean(encode(model, params, batch._replace(x=jnp.asarray(x, batch.x.dtype))), code_key))
+        for x, code_key in zip((data, made), keys[3:])
+    ]
     entries: list[Entry] = []
-    for name, pair, key in (("x", (data, made), keys[2]), ("codes", (codes[0], codes[1]), keys[3])):
+    for name, pair, key in (("x", (data, made), keys[1]), ("codes", (codes[0], codes[1]), keys[2])):
         first, second = (part.reshape(count, -1) for part in pair)
         entries += _compared(name, first, second, key)
     lead = (
-        f"{count} draws x ~ p(x|z), z ~ p(z) beside as many held-out examples, in the entries of x and in the means E[z|x] of the encoder. "
+        f"{count} draws x ~ p(x|z), z ~ p(z) beside as many {split} examples, in the entries of x and in the means E[z|x] of the encoder. "
         "Numbers in other features, or of other numbers of examples, cannot be compared with these."
     )
     return Section("Samples", lead, tuple(entries), (), figures)
@@ -193,7 +198,9 @@ def _compared(name: str, data: np.ndarray, made: np.ndarray, key: Key) -> list[E
     ]  # fmt: skip
 
 
-def disentanglement(model: Model, params: Params, key: Key, batch: Batch, factors: Any, names: Any) -> Section:
+def disentanglement(
+    model: Model, params: Params, key: Key, batch: Batch, factors: Any, names: Any, split: str
+) -> Section:
     """How the known factors of the data are laid out in the latents."""
     codes_key, score_key = jax.random.split(key)
     codes = np.asarray(posterior_mean(encode(model, params, batch), codes_key)).reshape(len(batch.x), -1)
@@ -204,6 +211,6 @@ def disentanglement(model: Model, params: Params, key: Key, batch: Batch, factor
     )
     known = len(found.factor_names)
     lead = (
-        f"Posterior means of {len(batch.x)} held-out examples against {known} known factors; each between chance and 1."
+        f"Posterior means of {len(batch.x)} {split} examples against {known} known factors; each between chance and 1."
     )
     return Section("Disentanglement", lead, entries)

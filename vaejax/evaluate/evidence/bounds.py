@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from vaejax import checks
-from vaejax.evaluate.evidence.importance import BOUND, WEIGHTS, Elbo, LogMarginal, elbo_of, log_marginal_of
+from vaejax.evaluate.evidence.importance import (
+    BOUND,
+    WEIGHTS,
+    Elbo,
+    LogMarginal,
+    elbo_of,
+    log_marginal_of,
+    warn_untrustworthy,
+)
 from vaejax.evaluate.stream import Summary, stream
 from vaejax.numerics import log_mean_exp
 from vaejax.types import Array, Key, LogTerms, Model, Params
@@ -74,7 +82,9 @@ def bounds(
     kept = stream(_ALL, model, params, key, batch, num_samples=num_samples, chunk_size=num_draws)
     count, mean, squares = kept[1]
     error = jnp.sqrt(squares / jnp.where(count > 1, count - 1, jnp.nan) / count)
-    return Bounds(elbo_of(kept[0]), Iwae(mean, error), log_marginal_of(kept[2], num_samples))
+    importance = log_marginal_of(kept[2], num_samples)
+    warn_untrustworthy(importance.pareto_k, num_samples)
+    return Bounds(elbo_of(kept[0]), Iwae(mean, error), importance)
 
 
 class _Groups(NamedTuple):

@@ -23,6 +23,7 @@ class Family(NamedTuple):
     build: Callable[[Any], Any]
 
 
+@functools.lru_cache(maxsize=8)
 def mean_field(num_event_axes: int = 1) -> Family:
     """N(loc, diag(scale²)), beginning at the encoder's means and standard deviations."""
 
@@ -35,6 +36,7 @@ def mean_field(num_event_axes: int = 1) -> Family:
     )
 
 
+@functools.lru_cache(maxsize=8)
 def full_covariance() -> Family:
     """N(loc, L Lᵀ), an affine flow of all latents, beginning without correlation at the encoder's means and standard deviations."""
 

@@ -62,7 +62,14 @@ class Elbo(NamedTuple):
 
 
 def log_marginal(
-    model: Model, params: Params, key: Key, batch: Any, *, num_samples: int, chunk_size: int | None = None
+    model: Model,
+    params: Params,
+    key: Key,
+    batch: Any,
+    *,
+    num_samples: int,
+    chunk_size: int | None = None,
+    progress: bool | None = False,
 ) -> LogMarginal:
     """log p(x) ≈ log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q(z|x), for each example.
 
@@ -77,6 +84,7 @@ def log_marginal(
         batch: a `Batch` or an array ``[*batch, *event]``; masked entries drop out.
         num_samples: S.
         chunk_size: samples held at once; None chooses from the size of an example.
+        progress: True: a hundred examples at a time, under a bar; None: on a terminal only. The numbers are the same.
 
     Returns:
         `LogMarginal`, each field ``[*batch]``.
@@ -96,14 +104,21 @@ def log_marginal(
         (5,)
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    kept = stream(WEIGHTS, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size)
+    kept = stream(WEIGHTS, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size, progress=progress)
     found = log_marginal_of(kept, num_samples)
-    _warn(found.pareto_k, num_samples)
+    warn_untrustworthy(found.pareto_k, num_samples)
     return found
 
 
 def elbo(
-    model: Model, params: Params, key: Key, batch: Any, *, num_samples: int = 1, chunk_size: int | None = None
+    model: Model,
+    params: Params,
+    key: Key,
+    batch: Any,
+    *,
+    num_samples: int = 1,
+    chunk_size: int | None = None,
+    progress: bool | None = False,
 ) -> Elbo:
     """The ELBO of each example, with its Monte Carlo standard error; streamed like `log_marginal`.
 
@@ -114,12 +129,15 @@ def elbo(
         batch: a `Batch` or an array ``[*batch, *event]``.
         num_samples: draws per example.
         chunk_size: samples held at once; None chooses.
+        progress: as in `log_marginal`.
 
     Source:
         Kingma & Welling 2014, eqs. 6 and 7.
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    return elbo_of(stream(BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size))
+    return elbo_of(
+        stream(BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size, progress=progress)
+    )
 
 
 class _ElboSums(NamedTuple):
@@ -144,7 +162,8 @@ def elbo_of(kept: Any) -> Elbo:
     return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
 
 
-def _warn(k: Array | None, num_samples: int) -> None:
+def warn_untrustworthy(k: Any, num_samples: int) -> None:
+    """Counts in a warning the examples whose k̂ is above the threshold; under tracing nothing can be said."""
     if k is None or not checks.is_concrete(k):
         return
     limit, values = pareto_threshold(num_samples), np.asarray(k)

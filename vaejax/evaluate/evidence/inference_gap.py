@@ -15,28 +15,29 @@ from vaejax.estimators.base import peek_posterior
 from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.encoding import encode
 from vaejax.evaluate.evidence.bounds import BOUND_AND_WEIGHTS
-from vaejax.evaluate.evidence.chains import fingerprint, unmovable
+from vaejax.evaluate.evidence.chains import BLOCK, fingerprint, unmovable
 from vaejax.evaluate.evidence.families import Family, at_own, full_covariance, mean_field
-from vaejax.evaluate.evidence.importance import elbo_of, log_marginal_of
+from vaejax.evaluate.evidence.importance import elbo_of, log_marginal_of, warn_untrustworthy
+from vaejax.evaluate.evidence.lines import SIGNIFICANT, Evidence
 from vaejax.evaluate.stream import check_hashable, compiled
-from vaejax.evaluate.summary import MeanEstimate, mean_estimate
+from vaejax.evaluate.summary import MeanEstimate, mean_estimate, paired
 from vaejax.objectives import elbo
 from vaejax.types import Array, Batch, EmptyState, Key, Model, Params
-
-_BLOCK = 100
 
 
 class InferenceGap(NamedTuple):
     """The gap between log p(x) and the ELBO, split in two, for each example.
 
     Attributes:
-        log_marginal: ``[n]`` log p(x), nats: as given, else importance sampling from the optimised q.
+        log_marginal: ``[n]`` log p(x), nats: by importance sampling from the optimised q, or as given (``source``).
         optimised: ``[n]`` ELBO of the optimised q.
         amortised: ``[n]`` ELBO of the encoder's q.
-        approximation: ``[n]`` log p(x) − optimised: what the best q of the family misses, KL(q* ‖ p(z|x)).
+        approximation: ``[n]`` log p(x) − optimised: what the best q of the family misses, KL(q* ‖ p(z|x)); too small by as much as
+            log p(x) is too low.
         amortisation: ``[n]`` optimised − amortised: what the encoder misses beside it.
         standard_error: the Monte Carlo standard errors of these five, ``[n]`` each, by name.
-        pareto_k: ``[n]`` of the importance weights of the optimised q; NaN where log p(x) was given.
+        pareto_k: ``[n]`` of the importance weights of the optimised q.
+        source: of ``log_marginal``: ``"given"`` or ``"importance sampling from q*"``.
         steps: ``[P]`` the steps at which the search was looked at.
         trace: ``[P]`` mean ELBO at those, by the draws of the gradient: level at its end, or more steps are needed.
     """
@@ -48,6 +49,7 @@ class InferenceGap(NamedTuple):
     amortisation: Array
     standard_error: dict[str, Array]
     pareto_k: Array
+    source: str
     steps: np.ndarray
     trace: np.ndarray
 
@@ -57,7 +59,22 @@ class InferenceGap(NamedTuple):
 
     def __str__(self) -> str:
         names = ("log_marginal", "optimised", "amortised", "approximation", "amortisation")
-        return "\n".join(f"{name:13} {self.mean(name)} nats" for name in names)
+        lines = [f"{name:13} {self.mean(name)} nats" for name in names]
+        return "\n".join([*lines, *(f"- {note}" for note in self.notes)])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers rest on."""
+        said = [
+            f"log p(x) is {self.source}: as a lower bound in the mean it makes the approximation gap a lower bound too"
+        ]
+        half = len(self.trace) // 2
+        if len(self.trace) > 3:
+            risen = float(self.trace[-1] - self.trace[half])
+            said.append(
+                f"the mean ELBO rose by {risen:.3f} nats over the second half of the search: more steps would gain less than that"
+            )
+        return tuple(said)
 
 
 def inference_gap(
@@ -72,7 +89,7 @@ def inference_gap(
     learning_rate: float = 0.03,
     num_draws: int = 10,
     num_samples: int = 5000,
-    block_size: int = _BLOCK,
+    block_size: int = BLOCK,
     directory: Any = None,
     progress: bool | None = None,
 ) -> InferenceGap:
@@ -88,14 +105,14 @@ def inference_gap(
         key: typed key.
         batch: a `Batch` or an array ``[n, *event]``.
         family: ``"mean_field"``, ``"full_covariance"``, or a `Family` of one's own (a flow).
-        evidence: log p(x) of the same examples, a result with ``estimate`` and ``standard_error`` such as `ais` gives; None takes
-            importance sampling from q*, which with the best q of a narrow family may be too low (``pareto_k``).
+        evidence: log p(x) of the same examples, a result with ``estimate`` and ``standard_error`` such as `ais` gives. Without it,
+            or where it is below importance sampling from q* by two paired standard errors, the latter is taken.
         num_steps: of the search.
         learning_rate: at its beginning.
         num_draws: of each gradient.
         num_samples: draws of each evaluation.
         block_size: examples searched side by side, between two looks at the disk and the bar.
-        directory: keeps what is done (`in_blocks`); a family of one's own is recognised by its starting values alone.
+        directory: keeps what is done (`in_blocks`).
         progress: a bar; None shows it on a terminal only.
 
     Raises:
@@ -135,13 +152,12 @@ def inference_gap(
         found |= {"log_marginal": best[1].estimate, "log_marginal_error": best[1].standard_error}
         return found | {"pareto_k": best[1].pareto_k, "trace": jnp.tile(trace, (len(block.x), 1))}
 
-    begin = jax.eval_shape(lambda: chosen.begin(encode(model, params, batch)))
-    kept = (params, search, learning_rate, str(begin), fingerprint(model, params, batch), str(family))
+    kept = None if directory is None else (params, search, learning_rate, _recognised(model, chosen, params, batch))
     found = in_blocks(
-        run, key, batch, block_size=block_size, directory=directory, settings=None if directory is None else kept,
+        run, key, batch, block_size=block_size, directory=directory, settings=kept,
         progress=progress, description="optimising q",
     )  # fmt: skip
-    return _split(found, given, num_steps)
+    return _split(found, given, search)
 
 
 class _Search(NamedTuple):
@@ -174,30 +190,41 @@ def _family(model: Model, params: Params, key: Key, batch: Batch, family: str | 
     return full_covariance()
 
 
-def _given(evidence: Any, count: int) -> tuple[Array, Array] | None:
+def _given(evidence: Any, count: int) -> Evidence | None:
     if evidence is None:
         return None
-    estimate, error = jnp.asarray(evidence.estimate), jnp.asarray(evidence.standard_error)
-    if estimate.shape != (count,) or error.shape != (count,):
-        raise ValueError(f"evidence must be of the same {count} examples, got shape {list(estimate.shape)}")
-    return estimate, error
+    given = Evidence(np.asarray(evidence.estimate), np.asarray(evidence.standard_error))
+    if given.estimate.shape != (count,) or given.standard_error.shape != (count,):
+        raise ValueError(f"evidence must be of the same {count} examples, got shape {list(given.estimate.shape)}")
+    return given
 
 
-def _split(found: dict[str, np.ndarray], given: tuple[Array, Array] | None, num_steps: int) -> InferenceGap:
+def _recognised(model: Model, family: Family, params: Params, batch: Batch) -> Any:
+    """The family as a computation, and where it begins: by these a search is known again in another process."""
+    first = jax.tree.map(lambda leaf: leaf[:1], batch)
+    own = family.begin(encode(model, params, first))
+    return own, fingerprint(at_own(model, family), params, first._replace(context=(own, first.context)))
+
+
+def _split(found: dict[str, np.ndarray], given: Evidence | None, search: _Search) -> InferenceGap:
     trace = found.pop("trace").mean(0)
-    each = {name: jnp.asarray(value) for name, value in found.items()}
-    k = each["pareto_k"]
+    best, source = Evidence(found["log_marginal"], found["log_marginal_error"]), "importance sampling from q*"
     if given is not None:
-        each["log_marginal"], each["log_marginal_error"] = given
-        k = jnp.full_like(k, jnp.nan)
+        above = paired(best, given)
+        if not above.mean > SIGNIFICANT * above.standard_error:
+            best, source = given, "given"
+    if best is not given:
+        warn_untrustworthy(found["pareto_k"], search.num_samples)
+    found |= {"log_marginal": best.estimate, "log_marginal_error": best.standard_error}
+    each = {name: jnp.asarray(value) for name, value in found.items()}
     errors = {name: each[f"{name}_error"] for name in ("log_marginal", "optimised", "amortised")}
     errors["approximation"] = jnp.hypot(errors["log_marginal"], errors["optimised"])
     errors["amortisation"] = jnp.hypot(errors["optimised"], errors["amortised"])
-    looks = np.linspace(0, num_steps, len(trace) + 1)[1:]
+    looks = np.linspace(0, search.num_steps, len(trace) + 1)[1:]
     return InferenceGap(
         each["log_marginal"], each["optimised"], each["amortised"],
         each["log_marginal"] - each["optimised"], each["optimised"] - each["amortised"],
-        errors, k, looks, trace,
+        errors, each["pareto_k"], source, looks, trace,
     )  # fmt: skip
 
 

@@ -65,8 +65,25 @@ class LatentReport(NamedTuple):
     variance_threshold: float
     kl_threshold: float
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What stands in the way of taking the numbers for the population's."""
+        found, said = self.aggregate, []
+        if found.num_components < found.mean_kl.num_examples:
+            said.append(
+                f"Each draw saw {found.num_components} components of q(z): I(x; z) is too high in the mean, KL(q(z) ‖ p(z)) too low."
+            )
+        if found.ceiling - found.mutual_information.mean < _NEAR_CEILING:
+            said.append(
+                "I(x; z) is near log N; the population's may be above, and what is lacking is in KL(q(z) ‖ p(z)) and the total "
+                "correlation: give more examples."
+            )
+        return tuple(said)
+
     def __str__(self) -> str:
-        return "\n".join([*_whole(self), *_units(self), f"verdict: {self.verdict} ({self.reason})", *_table(self)])
+        return "\n".join(
+            [*_whole(self), *self.notes, *_units(self), f"verdict: {self.verdict} ({self.reason})", *_table(self)]
+        )
 
 
 def collapse(kl: Any, *, epsilon: float = 0.01, delta: float = 0.01) -> Collapse:
@@ -202,15 +219,6 @@ def _whole(report: LatentReport) -> list[str]:
         lines.append(_line("  total correlation of q(z)", found.total_correlation))
     if found.dimension_kl is not None:
         lines.append(_line("  Σ_d KL(q(z_d) ‖ p(z_d))", found.dimension_kl))
-    if found.num_components < mean.num_examples:
-        lines.append(
-            f"Each draw saw {found.num_components} components of q(z): I(x; z) is too high in the mean, KL(q(z) ‖ p(z)) too low."
-        )
-    if found.ceiling - found.mutual_information.mean < _NEAR_CEILING:
-        lines.append(
-            "I(x; z) is near log N; the population's may be above, and what is lacking is in KL(q(z) ‖ p(z)) and the total correlation: "
-            "give more examples."
-        )
     return lines
 
 

@@ -16,8 +16,8 @@ class ClassifierTest(NamedTuple):
 
     Attributes:
         accuracy: held-out, the mean of those on either set, so that 1/2 is chance whatever n and m; below 1/2 by chance only.
-        standard_error: binomial, widened for the correlation between folds, whose classifiers share training data: an approximation on the
-            safe side.
+        standard_error: binomial (by Agresti and Coull 1998: not 0 where all are right), widened for the correlation between folds, whose
+            classifiers share training data: an approximation on the safe side.
         p_value: of an accuracy as large if the distributions are the same (normal approximation).
         recall: held-out accuracy on ``a`` and on ``b``.
         num_examples: n and m.
@@ -87,10 +87,16 @@ def classifier_two_sample_test(
     of_a, of_b, pooled = says_a[:n].mean(), says_a[n:].mean(), says_a.mean()
     accuracy = (of_a + 1 - of_b) / 2
     widened = 1 + (num_folds - 1) / num_folds
-    error = np.sqrt(widened * (of_a * (1 - of_a) / n + of_b * (1 - of_b) / m)) / 2
+    error = np.sqrt(widened * (_variance(of_a, n) + _variance(of_b, m))) / 2
     null_error = np.sqrt(widened * pooled * (1 - pooled) * (1 / n + 1 / m)) / 2
     p_value = stats.norm.sf((accuracy - 0.5) / null_error) if null_error > 0 else 1.0
     return ClassifierTest(float(accuracy), float(error), float(p_value), (float(of_a), float(1 - of_b)), (n, m))
+
+
+def _variance(share: float, count: int) -> float:
+    """Of a share of ``count``, by Agresti and Coull's rule: not 0 where all agree."""
+    drawn = (share * count + 2) / (count + 4)
+    return drawn * (1 - drawn) / (count + 4)
 
 
 def _logistic_regression() -> Any:
