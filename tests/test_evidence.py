@@ -75,7 +75,7 @@ def test_a_short_way_needs_more_temperatures(of_gaussian):
     _, report, _ = of_gaussian
     assert any("AIS needs more temperatures" in note for note in report.notes)
     assert report.best == "IS_100"
-    assert any("off by no more than that" in note for note in report.notes)
+    assert any("off by no more there" in note for note in report.notes)
 
 
 @pytest.mark.slow
@@ -187,6 +187,11 @@ def test_refusals(key):
         evaluate.evidence_report(model, {}, jnp.zeros(2, jnp.uint32), x, **FEW)
     with pytest.raises(ValueError, match="start"):
         evaluate.evidence_report(model, {}, key, x, **FEW, start="encoder")
+    broken = model._replace(
+        likelihood=lambda params, z: vaejax.dists.diagonal_normal(jnp.full((*z.shape[:-1], 4), jnp.nan), 1.0)
+    )
+    with pytest.raises(ValueError, match="the model gives NaN for 6 of 6 values of the log-weights"):
+        evaluate.evidence_report(broken, {}, key, x, **FEW)
     with pytest.raises(ValueError, match="num_simulated must be at least 1"):
         evaluate.evidence_report(model, {}, key, x, num_simulated=0, **FEW)
     with pytest.raises(ValueError, match="num_temperatures"):

@@ -156,6 +156,8 @@ def test_refusals(key):
     evidence = evaluate.Iwae(jnp.zeros(2), jnp.zeros(2))
     with pytest.raises(ValueError, match=r"same 6 examples, got shape \[2\]"):
         evaluate.inference_gap(MODEL, {}, key, X, evidence=evidence, **SHORT)
+    with pytest.raises(TypeError, match=r"give arrays as vaejax\.evaluate\.Evidence"):
+        evaluate.inference_gap(MODEL, {}, key, X, evidence=np.zeros(6), **SHORT)
     with pytest.raises(ValueError, match="0 batch axes"):
         evaluate.inference_gap(MODEL, {}, key, X[0], **SHORT)
     with pytest.raises(ValueError, match="num_steps"):

@@ -92,7 +92,13 @@ def _evaluate(options: Evaluate) -> int:
     chosen: dict[str, Any] = {name: getattr(options, name) for name in ("split", "samples", "use", "seed")}
     if options.report:
         chosen |= {"examples": options.examples, "temperatures": options.temperatures}
-        print(full.report_run(options.run, **chosen, progress=_bar(options)))
+        try:
+            print(full.report_run(options.run, **chosen, progress=_bar(options)))
+        except KeyboardInterrupt:
+            print(
+                f"what took long is kept in {options.run / 'evidence'}; the same command goes on there", file=sys.stderr
+            )
+            raise
         return 0
     if (options.examples, options.temperatures) != (Evaluate.examples, Evaluate.temperatures):
         raise ValueError("--examples and --temperatures are for --report; add it, or leave them out")
@@ -204,7 +210,12 @@ def main() -> None:
         options = _parse(arguments)
         code = _HANDLERS[type(options)](options)
     except KeyboardInterrupt:
-        sys.exit(130)
+        print("vaejax: stopped", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(
+            130
+        )  # not sys.exit: a program still running on JAX's threads would crash while Python tears itself down
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -103,6 +103,8 @@ def _opened(directory: Path, key: Key, batch: Batch, block_size: int, settings: 
         raise ValueError(
             "directory= needs settings=: the params and options that the numbers depend on, by which it is recognised"
         )
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"directory= names {directory}, which is a file; name a directory")
     directory.mkdir(parents=True, exist_ok=True)
     about = directory / "about.json"
     own = {"examples": len(batch.x), "block_size": block_size, "sha256": digest(key, batch, settings)}

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax import checks
 from vaejax.types import Array, Batch, Key, Model, Params, call, observed
@@ -74,3 +75,13 @@ def latent_shape(model: Model, params: Params, context: Any) -> tuple[int, ...]:
 def decode(model: Model, params: Params, z: Any, *, context: Any = None, mask: Any = None) -> Any:
     """p(x|z) for z ``[n, *latent]``, its own leading axis a single sample: ``[1, n]``."""
     return call(model.likelihood, params, jax.tree.map(lambda leaf: leaf[None], z), context=context, mask=mask)
+
+
+def refuse_nan(values: np.ndarray, name: str) -> None:
+    """Raises where the model itself gives NaN."""
+    bad = np.isnan(values)
+    if bad.any():
+        raise ValueError(
+            f"the model gives NaN for {int(bad.sum())} of {bad.size} values of {name}: a scale of 0, or parameters that diverged in "
+            "training; look at model.posterior(params, x)"
+        )

@@ -16,7 +16,7 @@ from vaejax.data import Dataset
 from vaejax.evaluate.blocks import digest
 from vaejax.report import job, page, pictures, sections
 from vaejax.report.measure import as_dict, in_words, measure
-from vaejax.report.revisit import open_with_data
+from vaejax.report.revisit import keep_line, open_with_data
 from vaejax.report.run import Run, params_of, plain, read_history
 from vaejax.train.storage import write_text
 from vaejax.types import Batch, Key, Params
@@ -90,11 +90,12 @@ def report_run(
     run, keys = material.run, jax.random.split(jax.random.key(seed), 8)
     chosen = use or run.config.evaluation.use
     results = measure(run.model, material.params, keys[5], material.batch, samples=samples, progress=progress)
+    keep_line(run, results, split=split, parameters=chosen, seed=seed)
     # Other parameters, or another JAX, get a folder of their own.
     own = digest(material.params, jax.__version__)[:8]
     kept = run.directory / "evidence" / f"{split}-{examples}-{_SAMPLES}-{temperatures}-seed{seed}-{own}"
     evidence, gap = _evidence(material, keys, examples, temperatures, kept, progress)
-    made = [sections.density(results, evidence, gap), *_others(material, keys, split)]
+    made = [sections.density(results, evidence, gap, material.batch.mask), *_others(material, keys, split)]
     about = {
         "run": run.directory.name,
         "data": f"{run.config.name}, {len(material.batch.x)} {split} examples",
@@ -144,7 +145,7 @@ def _others(material: Material, keys: Any, split: str) -> list[page.Section]:
     made = {
         "Latents": lambda: sections.latents(run.model, params, keys[1], many, split),
         "Calibration of the encoder": lambda: sections.calibration(
-            run.model, params, keys[2], context, num_simulations=_SIMULATIONS
+            run.model, params, keys[2], context, many.mask, num_simulations=_SIMULATIONS
         ),
         "Samples": lambda: sections.samples(run.model, params, keys[3], many, looks, split),
     }

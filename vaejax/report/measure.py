@@ -13,6 +13,8 @@ from vaejax.types import Batch, Key, Model, Params
 _BOUND_SAMPLES = 100
 # Below some dozens the estimate is biased by more than its standard error says.
 _ENOUGH = 50
+# Draws of a block of examples.
+_DRAWS_AT_ONCE = 1_000_000
 
 
 class Results(NamedTuple):
@@ -64,7 +66,9 @@ def measure(
         found = {"elbo": bound.estimate, "elbo_error": bound.standard_error}
         return {**found, **evidence._asdict()}
 
-    found = evaluate.in_blocks(run, key, batch, progress=progress)
+    # Between blocks Ctrl-C is heard, and the bar moves.
+    block_size = max(10, min(1000, _DRAWS_AT_ONCE // samples))
+    found = evaluate.in_blocks(run, key, batch, block_size=block_size, progress=progress)
     k = found["pareto_k"]
     return Results(
         evaluate.mean_estimate(found["elbo"], found["elbo_error"]),

@@ -14,7 +14,7 @@ from vaejax.evaluate import encoding
 from vaejax.evaluate.simulate import prior_draws
 from vaejax.plots import ask, grid
 from vaejax.report import build, job, pictures
-from vaejax.report.measure import as_dict, in_words, measure
+from vaejax.report.measure import Results, as_dict, in_words, measure
 from vaejax.report.run import Run, open_run, params_of, read_history, write_figures
 from vaejax.types import Key, Params
 
@@ -39,10 +39,14 @@ def evaluate_run(
     run, dataset = open_with_data(directory)
     batch = job.prepared(run.config, run.facts, dataset, split)
     results = measure(run.model, params_of(run, use), jax.random.key(seed), batch, samples=samples, progress=progress)
-    line = {"split": split, "parameters": use or run.config.evaluation.use, "seed": seed, **as_dict(results)}
-    with open(run.directory / "evaluations.jsonl", "a") as stream:
-        stream.write(json.dumps(line) + "\n")
+    keep_line(run, results, split=split, parameters=use or run.config.evaluation.use, seed=seed)
     return in_words(results, split, levels=job.units(run.facts))
+
+
+def keep_line(run: Run, results: Results, **how: Any) -> None:
+    """Adds results, and how they were had, to a run's ``evaluations.jsonl``."""
+    with open(run.directory / "evaluations.jsonl", "a") as stream:
+        stream.write(json.dumps({**how, **as_dict(results)}) + "\n")
 
 
 def plot_run(directory: Path, *, out: Path | None, only: Any, use: str | None, seed: int, kind: str) -> list[Path]:

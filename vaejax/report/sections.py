@@ -16,7 +16,7 @@ from vaejax.types import Batch, Key, Model, Params
 _ROWS = 12
 
 
-def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.InferenceGap) -> Section:
+def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.InferenceGap, mask: Any = None) -> Section:
     """How good the density is: the whole part of the data, then some examples from every side."""
     whole = (
         of_mean("ELBO, all examples", results.elbo, "E log p(x|z) − KL(q(z|x) ‖ p(z)), maximised in training: a lower bound of log p(x)."),
@@ -32,21 +32,17 @@ def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.Inf
         ),
         Entry("effective samples, median", results.effective_sample_size, None, f"(Σw)²/Σw², of {results.samples} importance weights."),
     )  # fmt: skip
-    some = tuple(
-        of_mean(line.name, line.value, f"{line.kind} of log p(x): {line.says}." if line.kind != "diagnostic" else f"{line.says}.",
-                seconds=line.seconds)
-        for line in report.lines
-    )  # fmt: skip
+    count = len(report.columns["elbo"])
+    some = tuple(_of_line(line, count) for line in report.lines)
     says = {
         "approximation": "log p(x), the larger of the one to quote and of importance sampling from the best diagonal Gaussian q of each "
         "example, less the ELBO of that q: what the family costs, or at least that (Cremer et al. 2018).",
         "amortisation": "that ELBO less the encoder's: what one encoder for all examples costs (Cremer et al. 2018).",
     }
     gaps = tuple(of_mean(f"{name} gap", gap.mean(name), text) for name, text in says.items())
-    count = len(report.columns["elbo"])
     lead = (
-        f"All examples by importance sampling; then {count} of them from every side. All numbers are in nats, larger is better, and each "
-        f"but the diagnostics is of log p(x). To quote for the {count}: {report.best}."
+        f"All examples by importance sampling; then {count} of them, chosen at random, from every side. All numbers are in nats, larger is "
+        f"better, and each but the diagnostics is of log p(x). To quote for the {count}: {report.best}."
     )
     caption = f"Bounds of the {count} examples relative to importance sampling, paired; Pareto k̂ of each example"
     columns: dict[str, Any] = dict(report.columns)
@@ -55,9 +51,27 @@ def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.Inf
         "Density",
         lead,
         (*whole, *some, *gaps),
-        (*report.notes, *gap.notes),
+        (*_of_observed(mask), *report.notes, *gap.notes),
         {"evidence": (plots.evidence(report), caption)},
         columns,
+    )
+
+
+def _of_line(line: evaluate.Line, count: int) -> Entry:
+    if line.kind == "diagnostic":
+        return of_mean(line.name, line.value, f"{line.says}.", seconds=line.seconds)
+    return of_mean(
+        f"{line.name}, {count} examples", line.value, f"{line.kind} of log p(x): {line.says}.", seconds=line.seconds
+    )
+
+
+def _of_observed(mask: Any) -> tuple[str, ...]:
+    if mask is None:
+        return ()
+    share = 100 * (1 - float(np.mean(np.asarray(mask))))
+    return (
+        f"{share:.1f}% of the cells are missing: every log p(x) is of the observed ones of its row, and does not compare with rows or "
+        "tables where others are missing",
     )
 
 
@@ -80,6 +94,9 @@ def latents(model: Model, params: Params, key: Key, batch: Batch, split: str) ->
         Entry("verdict", found.verdict, None, f"collapsed, partly or healthy: {found.reason} (Lucas et al. 2019).")
     ]
     entries += [of_mean(name, mean, text) for name, mean, text in parts if mean is not None]
+    if found.kl is not None:
+        text = "the same in closed form, without the error of draws."
+        entries.insert(2, of_mean("mean KL, closed form", found.kl.total, text))
     entries += _units(found)
     figures = {}
     if found.kl is not None:
@@ -124,7 +141,7 @@ def _columns_of(found: evaluate.LatentReport) -> dict[str, Any]:
     return columns if active.kl is None else {**columns, "kl": active.kl, "kl_error": active.kl_standard_error}
 
 
-def calibration(model: Model, params: Params, key: Key, context: Any, *, num_simulations: int) -> Section:
+def calibration(model: Model, params: Params, key: Key, context: Any, mask: Any, *, num_simulations: int) -> Section:
     """Whether the encoder's q is the posterior, on data that the model makes."""
     found = evaluate.calibration(model, params, key, num_simulations=num_simulations, context=context)
     failed = int(found.failed.sum())
@@ -146,8 +163,13 @@ def calibration(model: Model, params: Params, key: Key, context: Any, *, num_sim
     )
     caption = "Ranks of the truth among draws from q: flat where q is the posterior, ∪ where it is too narrow, ∩ where too wide"
     figures = {"calibration": (plots.calibration(found), caption)}
-    columns = {"p_values": found.p_values, "adjusted_p_values": found.adjusted_p_values}
-    return Section("Calibration of the encoder", lead, tuple(entries), (), figures, columns)
+    columns = {"quantities": found.names, "p_values": found.p_values, "adjusted_p_values": found.adjusted_p_values}
+    notes = (
+        ()
+        if mask is None
+        else ("the simulated rows are complete, unlike the data: q is judged on rows that it rarely met",)
+    )
+    return Section("Calibration of the encoder", lead, tuple(entries), notes, figures, columns)
 
 
 def _p(value: float) -> str:
@@ -178,7 +200,12 @@ def samples(model: Model, params: Params, key: Key, batch: Batch, figures: Any, 
         f"{count} draws x ~ p(x|z), z ~ p(z) beside as many {split} examples, in the entries of x and in the means E[z|x] of the encoder. "
         "Numbers in other features, or of other numbers of examples, cannot be compared with these."
     )
-    return Section("Samples", lead, tuple(entries), (), figures)
+    notes = (
+        ()
+        if batch.mask is None
+        else ("what is missing in a row is taken out of the draw beside it, too: both hold 0 there",)
+    )
+    return Section("Samples", lead, tuple(entries), notes, figures)
 
 
 def _compared(name: str, data: np.ndarray, made: np.ndarray, key: Key) -> list[Entry]:

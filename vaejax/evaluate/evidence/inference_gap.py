@@ -193,6 +193,12 @@ def _family(model: Model, params: Params, key: Key, batch: Batch, family: str | 
 def _given(evidence: Any, count: int) -> Evidence | None:
     if evidence is None:
         return None
+    evidence = getattr(evidence, "evidence", evidence)  # a report quotes one of its own
+    if not hasattr(evidence, "estimate") or not hasattr(evidence, "standard_error"):
+        raise TypeError(
+            f"evidence must have estimate and standard_error, as results of vaejax.evaluate do, got {type(evidence).__name__}; give "
+            "arrays as vaejax.evaluate.Evidence(estimate, standard_error)"
+        )
     given = Evidence(np.asarray(evidence.estimate), np.asarray(evidence.standard_error))
     if given.estimate.shape != (count,) or given.standard_error.shape != (count,):
         raise ValueError(f"evidence must be of the same {count} examples, got shape {list(given.estimate.shape)}")

@@ -113,7 +113,7 @@ def compared(columns: dict[str, np.ndarray]) -> list[str]:
         return [f"{figure}: AIS needs more temperatures, importance sampling is the better bound"]
     if found.mean > SIGNIFICANT * found.standard_error:
         return [f"{figure}: importance sampling is too low by at least that, AIS is the better bound"]
-    return [f"{figure}: the two agree"]
+    return [f"{figure}: the two cannot be told apart"]
 
 
 def two_sided(gap: MeanEstimate, batch: Batch) -> list[str]:
@@ -122,7 +122,7 @@ def two_sided(gap: MeanEstimate, batch: Batch) -> list[str]:
     if np.isnan(gap.standard_error):
         return [f"the gap on one simulated example is {gap.mean:.3f} nats; simulate more to tell it from noise"]
     seen = gap.mean > SIGNIFICANT * gap.standard_error
-    says = "AIS with these settings is off by no more than that there" if seen else "none can be seen"
+    says = "in the mean AIS with these settings is off by no more there" if seen else "none can be seen"
     notes = [f"{figure}: {says}; real data may be harder: for them it is a diagnostic, not a bound"]
     if batch.mask is not None:
         notes.append("the simulated data have no missing entries, unlike these")

@@ -13,6 +13,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.estimators.base import peek_posterior
 from vaejax.evaluate.blocks import in_blocks, seconds_spent
+from vaejax.evaluate.encoding import refuse_nan
 from vaejax.evaluate.evidence.ais import ais
 from vaejax.evaluate.evidence.bdmc import bdmc
 from vaejax.evaluate.evidence.bounds import bounds
@@ -140,6 +141,7 @@ def _bounds(
         run, key, batch, directory=folder, settings=settings, progress=progress, description="importance sampling"
     )
     seconds = _seconds(began, folder)
+    refuse_nan(columns["importance"], "the log-weights")
     names = {"elbo": "ELBO", "iwae": f"IWAE_{num_draws}", "importance": f"IS_{num_samples}"}
     says = {
         "elbo": "what training maximises; below log p(x) by KL(q(z|x) ‖ p(z|x)), the inference gap",

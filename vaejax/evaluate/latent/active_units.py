@@ -11,7 +11,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.dists import closed_form
 from vaejax.dists.factors import factors
-from vaejax.evaluate.encoding import encode, posterior_mean
+from vaejax.evaluate.encoding import encode, posterior_mean, refuse_nan
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate
 from vaejax.terms import batch_shape
@@ -219,16 +219,6 @@ def by_single(function: Any, examples: Any, batch: Batch) -> Any:
 def alone(example: Batch) -> Batch:
     """An example as a batch of one."""
     return jax.tree.map(lambda leaf: leaf[None], example)
-
-
-def refuse_nan(values: np.ndarray, name: str) -> None:
-    """Raises where the model itself gives NaN."""
-    bad = np.isnan(values)
-    if bad.any():
-        raise ValueError(
-            f"the model gives NaN for {int(bad.sum())} of {bad.size} values of {name}: a scale of 0, or parameters that diverged in "
-            "training; look at model.posterior(params, x)"
-        )
 
 
 def known_kl(model: Model, params: Params, examples: Batch) -> KlPerDimension | None:

@@ -49,7 +49,8 @@ class LatentReport(NamedTuple):
         unused: ``[D]`` the dimensions that carry nothing, as a bool: (ε, δ)-collapsed or inactive by their mean KL; where none is known,
             inactive by the variance of their means. None where ``active`` is.
         verdict: ``"collapsed"``: no dimension has a KL, or the mutual information cannot be told from 0 and no posterior mean moves with x;
-            ``"partly"``: some dimensions are unused; ``"healthy"``: none.
+            ``"undecided"``: it cannot, but some mean moves, and more examples would tell; ``"partly"``: some dimensions are unused;
+            ``"healthy"``: none.
         reason: of the verdict, in words.
         variance_threshold: of ``active``.
         kl_threshold: of ``active``, nats.
@@ -200,6 +201,8 @@ def _verdict(
     # Noise alone is no collapse where the means of q(z|x) move.
     if (none and not active.by_variance.any()) or (unused.all() and active.kl is not None):
         return "collapsed", said
+    if none:
+        return "undecided", said
     return ("partly" if unused.any() else "healthy"), said
 
 
