@@ -141,7 +141,7 @@ def _value(entry: Entry) -> str:
         text += f" <small>± {error:.{digits}f}</small>"
     text += html.escape(unit)
     monte_carlo = entry.monte_carlo_error
-    if monte_carlo is not None and math.isfinite(monte_carlo):
+    if monte_carlo and math.isfinite(monte_carlo):
         text += f"<br><small>Monte Carlo ± {monte_carlo:.{max(digits, decimals(0.0, monte_carlo))}f}</small>"
     return text
 

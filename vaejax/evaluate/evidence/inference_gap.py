@@ -72,7 +72,7 @@ class InferenceGap(NamedTuple):
         if len(self.trace) > 3:
             risen = float(self.trace[-1] - self.trace[half])
             said.append(
-                f"the mean ELBO rose by {risen:.3f} nats over the second half of the search: more steps would gain less than that"
+                f"the mean ELBO rose by {risen:.3f} nats over the second half of the search; if that is not small, take more steps"
             )
         return tuple(said)
 
