@@ -169,6 +169,10 @@ def test_what_notes_say_of_few_examples(key):
     named = [evaluate.Line(name, one, "lower bound", "", 0.0) for name in ("ELBO", "IWAE_5", "IS_5", "AIS_5")]
     assert lines.best(named, columns) == "AIS_5"
     assert lines.best(named, {**columns, "ais": columns["importance"]}) == "IS_5"
+    # A rounding is no difference, however sure.
+    exact = evaluate.Evidence(np.array([-14.0, -15.0]), np.zeros(2))
+    assert not lines.exceeds(evaluate.Evidence(exact.estimate + 1e-6, np.zeros(2)), exact)
+    assert lines.exceeds(evaluate.Evidence(exact.estimate + 1e-3, np.zeros(2)), exact)
 
 
 @pytest.mark.slow

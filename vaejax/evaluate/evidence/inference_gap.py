@@ -18,9 +18,9 @@ from vaejax.evaluate.evidence.bounds import BOUND_AND_WEIGHTS
 from vaejax.evaluate.evidence.chains import BLOCK, fingerprint, unmovable
 from vaejax.evaluate.evidence.families import Family, at_own, full_covariance, mean_field
 from vaejax.evaluate.evidence.importance import elbo_of, log_marginal_of, warn_untrustworthy
-from vaejax.evaluate.evidence.lines import SIGNIFICANT, Evidence
+from vaejax.evaluate.evidence.lines import Evidence, exceeds
 from vaejax.evaluate.stream import check_hashable, compiled
-from vaejax.evaluate.summary import MeanEstimate, mean_estimate, paired
+from vaejax.evaluate.summary import MeanEstimate, mean_estimate
 from vaejax.objectives import elbo
 from vaejax.types import Array, Batch, EmptyState, Key, Model, Params
 
@@ -215,10 +215,8 @@ def _recognised(model: Model, family: Family, params: Params, batch: Batch) -> A
 def _split(found: dict[str, np.ndarray], given: Evidence | None, search: _Search) -> InferenceGap:
     trace = found.pop("trace").mean(0)
     best, source = Evidence(found["log_marginal"], found["log_marginal_error"]), "importance sampling from q*"
-    if given is not None:
-        above = paired(best, given)
-        if not above.mean > SIGNIFICANT * above.standard_error:
-            best, source = given, "given"
+    if given is not None and not exceeds(best, given):
+        best, source = given, "given"
     if best is not given:
         warn_untrustworthy(found["pareto_k"], search.num_samples)
     found |= {"log_marginal": best.estimate, "log_marginal_error": best.standard_error}

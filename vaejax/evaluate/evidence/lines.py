@@ -10,6 +10,8 @@ from vaejax.types import Batch
 
 # Standard errors of a difference that is taken for one.
 SIGNIFICANT = 2.0
+# Of float32, relative: what is no difference whatever its error.
+_ROUNDING = 1e-6
 _COLUMN = {"ELBO": "elbo", "IWAE": "iwae", "IS": "importance", "AIS": "ais", "exact": "exact", "gap, simulated": "gap"}
 
 
@@ -97,21 +99,28 @@ def trust(columns: dict[str, np.ndarray], num_samples: int) -> str:
     return f"importance sampling: {verdict} of {len(k)} examples by Pareto k̂ (threshold {limit:.2f}); {size}"
 
 
-def difference(columns: dict[str, np.ndarray]) -> MeanEstimate:
-    """AIS − importance sampling, paired over examples."""
+def _both(columns: dict[str, np.ndarray]) -> tuple[Evidence, Evidence]:
     ours, other = (Evidence(columns[name], columns[f"{name}_error"]) for name in ("ais", "importance"))
-    return paired(ours, other)
+    return ours, other
+
+
+def exceeds(first: Evidence, second: Evidence) -> bool:
+    """Whether the first is above the second, paired, by two standard errors (of one example, none) and by more than rounding."""
+    found = paired(first, second)
+    error = 0.0 if np.isnan(found.standard_error) else found.standard_error
+    return found.mean > SIGNIFICANT * error + _ROUNDING * np.abs(second.estimate).max()
 
 
 def compared(columns: dict[str, np.ndarray]) -> list[str]:
     """What AIS beside importance sampling says."""
     if len(columns["ais"]) < 2:
         return ["one example: AIS and importance sampling cannot be compared between examples"]
-    found = difference(columns)
+    ours, other = _both(columns)
+    found = paired(ours, other)
     figure = f"AIS − IS = {found.mean:+.3f} ± {found.standard_error:.3f} nats, paired over examples"
-    if found.mean < -SIGNIFICANT * found.standard_error:
+    if exceeds(other, ours):
         return [f"{figure}: AIS needs more temperatures, importance sampling is the better bound"]
-    if found.mean > SIGNIFICANT * found.standard_error:
+    if exceeds(ours, other):
         return [f"{figure}: importance sampling is too low by at least that, AIS is the better bound"]
     return [f"{figure}: the two cannot be told apart"]
 
@@ -134,9 +143,6 @@ def best(lines: list[Line], columns: dict[str, np.ndarray]) -> str:
     names = {_column(line.name): line.name for line in lines}
     if "exact" in names:
         return names["exact"]
-    if "ais" in names:
-        found = difference(columns)
-        error = 0.0 if np.isnan(found.standard_error) else found.standard_error
-        if found.mean > SIGNIFICANT * error:
-            return names["ais"]
+    if "ais" in names and exceeds(*_both(columns)):
+        return names["ais"]
     return names["importance"]
