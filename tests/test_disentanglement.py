@@ -13,7 +13,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.model_selection import cross_val_score, train_test_split
 
 from vaejax import evaluate
-from vaejax.evaluate.disentanglement.factors import jackknife
+from vaejax.evaluate.summary import jackknife
 
 KEY = jax.random.key(7)
 GRID = np.indices((8, 6, 8)).reshape(3, -1).T

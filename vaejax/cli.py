@@ -213,9 +213,8 @@ def main() -> None:
         print("vaejax: stopped", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(
-            130
-        )  # not sys.exit: a program still running on JAX's threads would crash while Python tears itself down
+        # Not sys.exit: a program still running on JAX's threads would crash while Python tears itself down.
+        os._exit(130)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

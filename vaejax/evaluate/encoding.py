@@ -26,6 +26,11 @@ def opened(model: Model, batch: Any, what: str) -> Batch:
     return batch
 
 
+def alone(example: Any) -> Any:
+    """An example, a `Batch` or any pytree, as a batch of one."""
+    return jax.tree.map(lambda leaf: leaf[None], example)
+
+
 def encode(model: Model, params: Params, batch: Batch) -> Any:
     """q(z|x) for every example."""
     return call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)

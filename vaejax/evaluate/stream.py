@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from vaejax import checks
+from vaejax.evaluate.encoding import alone
 from vaejax.terms import batch_shape, log_terms
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
 
@@ -17,7 +18,7 @@ from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
 _BUDGET = {"cpu": 2**20}
 _ACCELERATOR_BUDGET = 2**26
 _LARGEST_CHUNK = 64
-# Examples between two looks at a progress bar.
+# Examples between two looks at a progress bar and the disk.
 BLOCK = 100
 
 
@@ -99,8 +100,7 @@ def compiled(
 
     def one(example: tuple[Key, Batch]) -> Any:
         example_key, single = example
-        alone = jax.tree.map(lambda leaf: leaf[None], single)
-        kept = _merged(summary, model, num_samples, chunk, params, example_key, alone)
+        kept = _merged(summary, model, num_samples, chunk, params, example_key, alone(single))
         # The example's own axis stands behind the summary's own and before further batch axes.
         return jax.tree.map(lambda leaf: leaf.squeeze(leaf.ndim - len(shape)), kept)
 

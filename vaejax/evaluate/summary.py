@@ -74,6 +74,19 @@ def paired(first: Any, second: Any) -> MeanEstimate:
     return mean_estimate(a - b, np.hypot(a_error, b_error))
 
 
+def jackknife(without: np.ndarray) -> Any:
+    """Standard errors of statistics from their values without each example, or each of several equal groups, along the first axis.
+
+    Examples:
+        >>> import numpy as np
+        >>> x = np.array([1.0, 2.0, 6.0])
+        >>> float(jackknife((x.sum() - x) / 2) - x.std(ddof=1) / 3**0.5)
+        0.0
+    """
+    count = len(without)
+    return np.sqrt((count - 1) * np.mean((without - without.mean(axis=0)) ** 2, axis=0))
+
+
 def _with_error(result: Any) -> tuple[np.ndarray, np.ndarray]:
     if hasattr(result, "estimate"):
         return np.asarray(result.estimate, np.float64), np.asarray(result.standard_error, np.float64)

@@ -233,8 +233,13 @@ def disentanglement(
     codes = np.asarray(posterior_mean(encode(model, params, batch), codes_key)).reshape(len(batch.x), -1)
     found = evaluate.disentanglement_report(codes, factors, score_key, factor_names=names)
     entries = tuple(
-        Entry(name, score.value, score.standard_error, f"{meaning}; {found.chance[name]:.2f} by chance.")
-        for (name, score), meaning in zip(found.scores().items(), evaluate.SCORE_MEANINGS.values())
+        Entry(
+            name,
+            score.value,
+            score.standard_error,
+            f"{evaluate.SCORE_MEANINGS[name]}; {found.chance[name]:.2f} by chance.",
+        )
+        for name, score in found.scores().items()
     )
     known = len(found.factor_names)
     lead = (

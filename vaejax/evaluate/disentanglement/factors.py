@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from vaejax import checks
+from vaejax.evaluate.summary import jackknife
 
 # Nats below which mutual information is rounding.
 _NOTHING = 1e-9
@@ -177,18 +178,6 @@ def folds(rng: np.random.Generator, count: int, num_folds: int) -> list[tuple[np
         )
     parts = np.array_split(rng.permutation(count), num_folds)
     return [(np.concatenate(parts[:i] + parts[i + 1 :]), part) for i, part in enumerate(parts)]
-
-
-def jackknife(without: np.ndarray) -> Any:
-    """Standard errors of statistics from their values without each example, or each of several equal groups, along the first axis.
-
-    Examples:
-        >>> x = np.array([1.0, 2.0, 6.0])
-        >>> float(jackknife((x.sum() - x) / 2) - x.std(ddof=1) / 3**0.5)
-        0.0
-    """
-    count = len(without)
-    return np.sqrt((count - 1) * np.mean((without - without.mean(axis=0)) ** 2, axis=0))
 
 
 def _whole(dtype: Any) -> bool:

@@ -9,8 +9,9 @@ from scipy.special import entr
 
 from vaejax import checks
 from vaejax.evaluate.disentanglement.accuracy import beta_vae_score, factor_vae_score, mean_score, sap
-from vaejax.evaluate.disentanglement.factors import FactorScore, folds, jackknife, mig, modularity, opened
+from vaejax.evaluate.disentanglement.factors import FactorScore, folds, mig, modularity, opened
 from vaejax.evaluate.randomness import generator
+from vaejax.evaluate.summary import jackknife
 from vaejax.types import Key
 
 _TINY = np.finfo(np.float64).tiny

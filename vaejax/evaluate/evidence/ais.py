@@ -7,7 +7,8 @@ import jax
 
 from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.evidence.annealing import Settings, anneal, target, tuned
-from vaejax.evaluate.evidence.chains import BLOCK, Annealed, annealed, by_example, fingerprint, opened, settings_of
+from vaejax.evaluate.evidence.chains import Annealed, annealed, by_example, fingerprint, opened, settings_of
+from vaejax.evaluate.stream import BLOCK
 from vaejax.types import Array, Batch, Key, Model, Params
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.estimators.roles import by_roles, together
+from vaejax.evaluate.encoding import alone
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Key, Model, Params, call
 
@@ -54,7 +55,7 @@ class Target(NamedTuple):
 
 def target(model: Model, params: Params, example: Batch, start: str) -> Target:
     """The path of one example, without a batch axis."""
-    example = jax.tree.map(lambda leaf: leaf[None], example)
+    example = alone(example)
     roles, key = together(params), jax.random.key(0)  # the key of draws that are given: never used
 
     def densities(z: Any) -> tuple[Array, Array]:

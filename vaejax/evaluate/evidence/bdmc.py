@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from vaejax import checks
 from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.evidence.annealing import Settings, anneal, target, tuned
-from vaejax.evaluate.evidence.chains import BLOCK, Annealed, annealed, by_example, fingerprint, opened, settings_of
+from vaejax.evaluate.evidence.chains import Annealed, annealed, by_example, fingerprint, opened, settings_of
 from vaejax.evaluate.simulate import simulate
+from vaejax.evaluate.stream import BLOCK
 from vaejax.types import Array, Batch, Key, Model, Params
 
 

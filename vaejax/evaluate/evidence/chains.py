@@ -10,14 +10,13 @@ import numpy as np
 from vaejax import checks
 from vaejax.dists import is_reparameterized
 from vaejax.estimators.base import Seen, peek_posterior
+from vaejax.evaluate.encoding import alone
 from vaejax.evaluate.evidence.annealing import Settings
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.numerics import effective_sample_size, log_mean_standard_error, log_mean_weight, weight_moments
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Key, Model, Params
 
-# Examples done between two looks at the disk and the progress bar.
-BLOCK = 100
 # Families that can be differentiated but not moved anywhere; some do not check where they are asked.
 _RESTRICTED = frozenset({"Beta", "Dirichlet", "Gamma", "Kumaraswamy", "LogNormal", "Uniform"})
 
@@ -89,7 +88,7 @@ def opened(model: Model, params: Params, key: Key, batch: Any) -> tuple[Batch, t
         )
     shape = batch.x.shape[: seen.batch_ndims]
     if not shape:
-        return jax.tree.map(lambda leaf: leaf[None], batch), shape
+        return alone(batch), shape
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(shape) :]), batch), shape
 
 

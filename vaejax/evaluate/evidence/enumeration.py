@@ -11,6 +11,7 @@ from vaejax.dists.factors import factors
 from vaejax.estimators.base import Seen, peek_posterior
 from vaejax.estimators.roles import by_roles, together
 from vaejax.estimators.weighted import all_states, log_num_states
+from vaejax.evaluate.encoding import alone
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Model, Params
@@ -66,10 +67,10 @@ def exact_log_marginal(model: Model, params: Params, batch: Any, *, max_states: 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _enumerated(model: Model, batch_ndims: int, count: int, params: Params, batch: Batch) -> Array:
     def one(single: Batch) -> Array:
-        alone = jax.tree.map(lambda leaf: leaf[None], single) if batch_ndims else single
+        given = alone(single) if batch_ndims else single
         key = jax.random.key(0)  # nothing is drawn
-        latents, _ = all_states(log_terms(model, params, key, alone, kl="none"), key)
-        terms = log_terms(by_roles(model, given=latents), together(params), key, alone, num_samples=count, kl="none")
+        latents, _ = all_states(log_terms(model, params, key, given, kl="none"), key)
+        terms = log_terms(by_roles(model, given=latents), together(params), key, given, num_samples=count, kl="none")
         total = jax.nn.logsumexp(terms.log_likelihood + terms.log_prior, axis=0)
         return total[0] if batch_ndims else total
 

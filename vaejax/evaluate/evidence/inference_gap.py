@@ -15,11 +15,11 @@ from vaejax.estimators.base import peek_posterior
 from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.encoding import encode
 from vaejax.evaluate.evidence.bounds import BOUND_AND_WEIGHTS
-from vaejax.evaluate.evidence.chains import BLOCK, fingerprint, unmovable
+from vaejax.evaluate.evidence.chains import fingerprint, unmovable
 from vaejax.evaluate.evidence.families import Family, at_own, full_covariance, mean_field
 from vaejax.evaluate.evidence.importance import elbo_of, log_marginal_of, warn_untrustworthy
 from vaejax.evaluate.evidence.lines import Evidence, exceeds
-from vaejax.evaluate.stream import check_hashable, compiled
+from vaejax.evaluate.stream import BLOCK, check_hashable, compiled
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate
 from vaejax.objectives import elbo
 from vaejax.types import Array, Batch, EmptyState, Key, Model, Params
@@ -65,9 +65,7 @@ class InferenceGap(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the numbers rest on."""
-        said = [
-            f"log p(x) is {self.source}: as a lower bound in the mean it makes the approximation gap a lower bound too"
-        ]
+        said = [f"log p(x) is {self.source}: where that is a lower bound in the mean, so is the approximation gap"]
         half = len(self.trace) // 2
         if len(self.trace) > 3:
             risen = float(self.trace[-1] - self.trace[half])

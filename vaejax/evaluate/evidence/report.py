@@ -17,10 +17,11 @@ from vaejax.evaluate.encoding import refuse_nan
 from vaejax.evaluate.evidence.ais import ais
 from vaejax.evaluate.evidence.bdmc import bdmc
 from vaejax.evaluate.evidence.bounds import bounds
-from vaejax.evaluate.evidence.chains import BLOCK, fingerprint, settings_of, unmovable
+from vaejax.evaluate.evidence.chains import fingerprint, settings_of, unmovable
 from vaejax.evaluate.evidence.enumeration import MAX_STATES, exact_log_marginal, num_states
 from vaejax.evaluate.evidence.importance import UntrustworthyEstimate
 from vaejax.evaluate.evidence.lines import EvidenceReport, Line, best, compared, trust, two_sided
+from vaejax.evaluate.stream import BLOCK
 from vaejax.evaluate.summary import mean_estimate
 from vaejax.types import Batch, Key, Model, Params
 

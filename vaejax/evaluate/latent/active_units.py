@@ -11,7 +11,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.dists import closed_form
 from vaejax.dists.factors import factors
-from vaejax.evaluate.encoding import encode, posterior_mean, refuse_nan
+from vaejax.evaluate.encoding import alone, encode, posterior_mean, refuse_nan
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate
 from vaejax.terms import batch_shape
@@ -214,11 +214,6 @@ def by_single(function: Any, examples: Any, batch: Batch) -> Any:
     """``function`` of each of ``examples``, several side by side."""
     entries = max(1, batch.x.size // len(batch.x))
     return jax.lax.map(function, examples, batch_size=max(1, min(_AT_ONCE, len(batch.x), budget() // entries)))
-
-
-def alone(example: Batch) -> Batch:
-    """An example as a batch of one."""
-    return jax.tree.map(lambda leaf: leaf[None], example)
 
 
 def known_kl(model: Model, params: Params, examples: Batch) -> KlPerDimension | None:

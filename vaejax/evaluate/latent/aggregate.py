@@ -12,8 +12,8 @@ from vaejax import checks
 from vaejax.dists import Binomial
 from vaejax.dists.backend import distrax
 from vaejax.dists.factors import factors, log_prob_entries
-from vaejax.evaluate.encoding import encode, refuse_nan
-from vaejax.evaluate.latent.active_units import alone, by_single, opened_examples
+from vaejax.evaluate.encoding import alone, encode, refuse_nan
+from vaejax.evaluate.latent.active_units import by_single, opened_examples
 from vaejax.evaluate.simulate import batch_shape_of
 from vaejax.evaluate.stream import budget
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate

@@ -10,7 +10,7 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.dists import masked_log_prob
-from vaejax.evaluate.encoding import encode
+from vaejax.evaluate.encoding import alone, encode
 from vaejax.evaluate.latent.ranks import LOG_LIKELIHOOD, Calibration, bins, rank_test
 from vaejax.evaluate.randomness import generator
 from vaejax.evaluate.simulate import check_context, simulate
@@ -95,7 +95,7 @@ def calibration(
 
 def _pair(model: Model, params: Params, key: Key, context: Any) -> tuple[Any, Batch]:
     """One simulated pair with its axis of examples."""
-    return simulate(model, params, key, 1, jax.tree.map(lambda leaf: leaf[None], context))
+    return simulate(model, params, key, 1, alone(context))
 
 
 def _names(latents: Any) -> tuple[str, ...]:

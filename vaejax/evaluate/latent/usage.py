@@ -9,7 +9,7 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.dists import masked_log_prob
-from vaejax.evaluate.encoding import encode, opened
+from vaejax.evaluate.encoding import alone, encode, opened
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.evaluate.summary import MeanEstimate
 from vaejax.terms import batch_shape
@@ -156,7 +156,7 @@ def _round(model: Model, per_dimension: bool, params: Params, key: Key, batch: B
     draw_key, cycle_key = jax.random.split(key)
 
     def draw(example: tuple[Key, Batch]) -> Any:
-        posterior = encode(model, params, jax.tree.map(lambda leaf: leaf[None], example[1]))
+        posterior = encode(model, params, alone(example[1]))
         z, _ = posterior.sample_and_log_prob(seed=example[0], sample_shape=(1,))
         return jax.tree.map(lambda leaf: leaf[0, 0], z)
 
@@ -166,26 +166,26 @@ def _round(model: Model, per_dimension: bool, params: Params, key: Key, batch: B
     cycle = jax.random.permutation(cycle_key, count)
     giver = jnp.zeros_like(cycle).at[cycle].set(jnp.roll(cycle, 1))
     others = jax.tree.map(lambda leaf: leaf[giver], z)
-    alone = per_dimension and hasattr(z, "shape") and z.ndim == 2
+    singly = per_dimension and hasattr(z, "shape") and z.ndim == 2
 
     def score(example: tuple[Any, Any, Batch]) -> Array:
-        return _scores(model, params, _exchanged(*example[:2], alone), example[2])
+        return _scores(model, params, _exchanged(*example[:2], singly), example[2])
 
-    size = entries * (2 + (z.shape[1] if alone else 0))
+    size = entries * (2 + (z.shape[1] if singly else 0))
     scores = jax.lax.map(score, (z, others, batch), batch_size=max(1, min(count, budget() // size)))
     falls = scores[:, :1] - scores[:, 1:]
     return _Rounds(scores[:, 0], falls, jnp.zeros_like(falls).at[giver].set(falls), jnp.zeros_like(falls))
 
 
-def _exchanged(own: Any, other: Any, alone: bool) -> Any:
+def _exchanged(own: Any, other: Any, singly: bool) -> Any:
     """An example's own latents, another's, and where wanted its own with each dimension the other's: ``[V + 1, *latent]``."""
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), own, other)
-    return jnp.concatenate([both, jnp.where(jnp.eye(len(own), dtype=bool), other, own)]) if alone else both
+    return jnp.concatenate([both, jnp.where(jnp.eye(len(own), dtype=bool), other, own)]) if singly else both
 
 
 def _scores(model: Model, params: Params, z: Any, single: Batch) -> Array:
     """log p(x|z) ``[V + 1]`` of one example."""
-    batch = jax.tree.map(lambda leaf: leaf[None], single)
+    batch = alone(single)
     z = jax.tree.map(lambda leaf: leaf[:, None], z)
     likelihood = call(model.likelihood, params, z, context=batch.context, mask=batch.mask)
     mask = None if declares(model.likelihood, "mask") else batch.mask

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaejax.evaluate.samples.feature_space import feature_pair
+from vaejax.evaluate.summary import jackknife
 
 _GROUPS = 10
 
@@ -67,9 +68,9 @@ def frechet_distance(a: Any, b: Any, *, features: Callable | None = None) -> Fre
     a, b = (x[np.random.default_rng(0).permutation(len(x))] for x in (a, b))
     first, second = _fitted(a), _fitted(b)
     left_out = [_without_groups(a, first, second), _without_groups(b, second, first)]
-    variance = sum((len(distances) - 1) * np.var(distances) for distances in left_out)
+    errors = [jackknife(np.array(distances)) for distances in left_out]
     floor = _distance(_fitted(a[::2]), _fitted(a[1::2]))
-    return FrechetDistance(_distance(first, second), float(np.sqrt(variance)), floor, (len(a), len(b)))
+    return FrechetDistance(_distance(first, second), float(np.hypot(*errors)), floor, (len(a), len(b)))
 
 
 class _Gaussian(NamedTuple):

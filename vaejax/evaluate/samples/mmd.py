@@ -8,6 +8,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.evaluate.randomness import generator
 from vaejax.evaluate.samples.feature_space import feature_pair
+from vaejax.evaluate.summary import jackknife
 from vaejax.types import Key
 
 # Entries of the kernel matrix held at once: 32 MB.
@@ -139,10 +140,10 @@ def _values(to_a: np.ndarray, total: np.ndarray, members: np.ndarray, count: int
 def _jackknife(to_a: np.ndarray, total: np.ndarray, count: int) -> float:
     """The delete-one jackknife of both sets: exact, since leaving one out takes its row from the sums."""
     to_b = total - to_a
-    variance = 0.0
+    errors = []
     for own, other, n in ((to_a[:count], to_b[:count], count), (to_b[count:], to_a[count:], len(total) - count)):
         m = len(total) - n
         within = (own.sum() - 2 * own) / ((n - 1) * (n - 2))
         across = (other.sum() - other) / ((n - 1) * m)
-        variance += (n - 1) * np.var(within - 2 * across)
-    return float(np.sqrt(variance))
+        errors.append(jackknife(within - 2 * across))
+    return float(np.hypot(*errors))
