@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "vaejax"
 FLOORS = [
-    {"types", "numerics", "checks"},
+    {"types", "numerics", "linalg", "checks"},
     {"data", "nets"},
     {"dists"},
     {"flows", "smc"},

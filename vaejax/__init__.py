@@ -15,6 +15,7 @@ _NAMESPACES = (
     "dists",
     "estimators",
     "evaluate",
+    "linalg",
     "models",
     "nets",
     "numerics",

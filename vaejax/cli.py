@@ -1,4 +1,4 @@
-"""The command line: ``vaejax train | evaluate | sample | plot | data | estimators``. Thin: the work is in `vaejax.report`."""
+"""The command line: ``vaejax train | evaluate | sample | plot | fit | data | estimators``. Thin: the work is in `vaejax.report`."""
 
 import dataclasses
 import functools
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vaejax.report import config as settings
+from vaejax.report.fit_options import Fit
 from vaejax.report.options import Check, Data, Estimators, Evaluate, Fetch, List, Plot, Sample, Train
 
 _GROUPS = ("data", "model", "objective", "optimizer", "training", "evaluation")
@@ -123,6 +124,15 @@ def _plot(options: Plot) -> int:
     return 0
 
 
+def _fit(options: Fit) -> int:
+    from vaejax.report import exact
+
+    planned = exact.plan(options.model)
+    print(exact.outline(planned), flush=True)
+    print(exact.run(planned))
+    return 0
+
+
 def _data(options: Data) -> int:
     from vaejax import data
 
@@ -163,6 +173,7 @@ _HANDLERS: dict[type, Callable[[Any], int]] = {
     Evaluate: _evaluate,
     Sample: _sample,
     Plot: _plot,
+    Fit: _fit,
     Data: _data,
     Estimators: _estimators,
 }

@@ -1,6 +1,16 @@
 """Models whose posterior and evidence are exact: what variational bounds and encoders can be held against."""
 
-from vaejax.conjugate import ppca
-from vaejax.conjugate.em import FitResult
+from vaejax.conjugate import bayesian_gmm, factor_analysis, gmm, linear_vae, mppca, ppca
+from vaejax.conjugate.em import FitResult, HalfSteps, half_steps
 
-__all__ = ["FitResult", "ppca"]
+__all__ = [
+    "FitResult",
+    "HalfSteps",
+    "bayesian_gmm",
+    "factor_analysis",
+    "gmm",
+    "half_steps",
+    "linear_vae",
+    "mppca",
+    "ppca",
+]

@@ -1,12 +1,15 @@
-"""Expectation–maximisation as one compiled loop, with its log-likelihood at every step."""
+"""Expectation–maximisation as one compiled loop, with what it maximises at every step."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vaejax.types import Array, Params
+from vaejax import checks
+from vaejax.dists import kl_divergence
+from vaejax.types import Array, Key, Params
 
 
 class FitResult(NamedTuple):
@@ -14,53 +17,135 @@ class FitResult(NamedTuple):
 
     Attributes:
         params: at the last step.
-        trace: ``[T + 1]`` log-likelihood of all data before each step and after the last, nats; NaN beyond the steps made.
+        trace: ``[T + 1]`` what is maximised (the log-likelihood of all data; with a penalty their sum; for CAVI the ELBO) before each
+            step and after the last, nats; NaN beyond the steps made. It never falls but where ``reseeded`` says that components began anew.
         num_steps: how many were made.
         converged: whether the last step gained less than the tolerance.
+        reseeded: ``[T]`` how many components were found collapsed after each step and began anew; None where none can collapse.
+        collapsed: ``[]`` how many collapsed in a step that was therefore not made, no more re-seeding being allowed: the fit ended there.
+        starts: ``[R]`` what each start reached, the best of which ``params`` is; −∞ where a component collapsed.
     """
 
     params: Params
     trace: Array
     num_steps: Array
     converged: Array
+    reseeded: Array | None = None
+    collapsed: Array | None = None
+    starts: Array | None = None
 
     @property
-    def log_likelihood(self) -> Array:
-        """Of all data at the last step, nats."""
+    def objective(self) -> Array:
+        """What is maximised, at ``params``: the end of the trace, nats for all data."""
         return self.trace[self.num_steps]
+
+    @property
+    def restarted(self) -> int:
+        """The step from which the trace rises without a break: after the last re-seed, 0 without any."""
+        steps = np.flatnonzero(np.asarray(self.reseeded)) if self.reseeded is not None else np.zeros(0, int)
+        return int(steps[-1]) + 1 if len(steps) else 0
+
+
+Mend = Callable[[Key, Params, Array], tuple[Params, Array, Array]]
 
 
 def iterate(
     step: Callable[[Params], tuple[Params, Array]],
-    log_likelihood: Callable[[Params], Array],
+    objective: Callable[[Params], Array],
     params: Params,
     *,
     max_steps: int,
     tolerance: float | Array,
+    key: Key | None = None,
+    mend: Mend | None = None,
 ) -> FitResult:
-    """Steps until one gains less than ``tolerance`` times the size of the log-likelihood, or ``max_steps`` are made.
+    """Steps until one gains less than ``tolerance`` times the size of the objective, or ``max_steps`` are made.
 
     Args:
-        step: params -> better ones, and the log-likelihood of those given, which the E-step knows.
-        log_likelihood: params -> theirs.
+        step: params -> better ones, and the objective of those given, which the E-step knows.
+        objective: params -> theirs.
         params: to begin with.
         max_steps: T.
         tolerance: relative; 0 stops where nothing is gained.
+        key: of the re-seeding.
+        mend: ``(key, params, how many were re-seeded before) -> (params, re-seeded now, collapsed and not re-seeded)``; where any is left
+            collapsed the step is not made and the loop ends.
     """
 
-    def more(state: FitResult) -> Array:
-        return (state.num_steps < max_steps) & ~state.converged
+    def more(state: Any) -> Array:
+        return (state.num_steps < max_steps) & ~state.converged & (state.collapsed == 0)
 
-    def advance(state: FitResult) -> FitResult:
+    def advance(state: Any) -> FitResult:
+        at = state.num_steps
         better, before = step(state.params)
-        trace = state.trace.at[state.num_steps].set(before)
-        earlier = jnp.where(state.num_steps > 0, trace[state.num_steps - 1], -jnp.inf)
-        gained = before - earlier
+        trace = state.trace.at[at].set(before)
+        anew = (at == 0) | (state.reseeded[at - 1] > 0)
+        earlier = jnp.where(anew, -jnp.inf, trace[at - 1])
         # Known one step late: the step just made is then more than was asked.
-        converged = gained <= tolerance * jnp.abs(before)
-        return FitResult(better, trace, state.num_steps + 1, converged)
+        converged = before - earlier <= tolerance * jnp.abs(before)
+        if mend is None or key is None:
+            return state._replace(params=better, trace=trace, num_steps=at + 1, converged=converged)
+        better, reseeded, collapsed = mend(jax.random.fold_in(key, at), better, jnp.sum(state.reseeded))
+        kept = jax.tree.map(lambda new, old: jnp.where(collapsed > 0, old, new), better, state.params)
+        made = at + (collapsed == 0).astype(jnp.int32)
+        now = jnp.where(collapsed > 0, 0, reseeded).astype(jnp.int32)
+        converged = converged & (now == 0) & (collapsed == 0)
+        return FitResult(kept, trace, made, converged, state.reseeded.at[at].set(now), collapsed.astype(jnp.int32))
 
-    trace = jnp.full(max_steps + 1, jnp.nan, jax.eval_shape(log_likelihood, params).dtype)
-    begin = FitResult(params, trace, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    none = jnp.zeros((), jnp.int32)
+    trace = jnp.full(max_steps + 1, jnp.nan, jax.eval_shape(objective, params).dtype)
+    begin = FitResult(params, trace, none, jnp.zeros((), bool), jnp.zeros(max_steps, jnp.int32), none)
     end = jax.lax.while_loop(more, advance, begin)
-    return end._replace(trace=end.trace.at[end.num_steps].set(log_likelihood(end.params)))
+    end = end._replace(trace=end.trace.at[end.num_steps].set(objective(end.params)))
+    return end if mend is not None else end._replace(reseeded=None, collapsed=None)
+
+
+class HalfSteps(NamedTuple):
+    """ln p(x) = L(q) + KL(q ‖ p(z|x)) along EM, summed over all examples, nats.
+
+    Attributes:
+        bound: ``[2T + 1]`` L: before anything, then after each E-step and each M-step in turn. It never falls.
+        kl: ``[2T + 1]`` KL(q ‖ p(z|x)): 0 after each E-step.
+        log_likelihood: ``[2T + 1]`` ln p(x), which only M-steps move.
+    """
+
+    bound: Array
+    kl: Array
+    log_likelihood: Array
+
+
+def half_steps(model: Any, params: Params, x: Any, *, num_steps: int, q: Any = None, **settings: Any) -> HalfSteps:
+    """The two halves of each EM step, apart: the E-step makes KL 0, the M-step raises L. Each of the three is computed by itself.
+
+    Args:
+        model: a module of `vaejax.conjugate` (or anything else with its ``posterior``, ``bound``, ``log_prob`` and ``em_step``).
+        params: to begin with.
+        x: the data.
+        num_steps: T.
+        q: the posterior to begin with, as ``model.posterior`` gives it; that of ``params`` if not given.
+        settings: passed to ``model.em_step``, such as ``covariance="tied"``.
+
+    Source:
+        Neal & Hinton 1998; Bishop 2006, section 9.4.
+
+    Examples:
+        >>> import jax
+        >>> from vaejax.conjugate import ppca
+        >>> x = jax.random.normal(jax.random.key(0), (100, 4))
+        >>> found = half_steps(ppca, ppca.fit_ml(x, 1), x, num_steps=2)
+        >>> found.bound.shape, bool(abs(found.bound + found.kl - found.log_likelihood).max() < 1e-3)
+        ((5,), True)
+    """
+    checks.positive_int(num_steps, "num_steps")
+
+    def look(q: Any, params: Params) -> tuple[Array, Array, Array]:
+        kl = kl_divergence(q, model.posterior(params, x))
+        return jnp.sum(model.bound(params, q, x)), jnp.sum(kl), jnp.sum(model.log_prob(params, x))
+
+    seen = [look(model.posterior(params, x) if q is None else q, params)]
+    for _ in range(num_steps):
+        q = model.posterior(params, x)
+        seen.append(look(q, params))
+        params = model.em_step(params, x, **settings)
+        seen.append(look(q, params))
+    return HalfSteps(*(jnp.stack(column) for column in zip(*seen)))

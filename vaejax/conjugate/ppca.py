@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vaejax import checks
-from vaejax.conjugate.em import FitResult, iterate
-from vaejax.dists import MultivariateNormal, diagonal_normal, standard_normal
-from vaejax.types import Array, Batch, Key, Model, default_float, observed
+from vaejax.conjugate import criteria, linear_gaussian
+from vaejax.conjugate.em import FitResult
+from vaejax.conjugate.linear_gaussian import Noise, Parts
+from vaejax.conjugate.table import Table, spread, table
+from vaejax.dists import MultivariateNormal
+from vaejax.types import Array, Key, Model
 
 
 class Ppca(NamedTuple):
@@ -34,7 +36,7 @@ def fit_ml(x: Any, latent_size: int) -> Ppca:
     positive.
 
     Args:
-        x: ``[n, d]``, nothing missing (`fit_em` serves holes).
+        x: ``[n, d]``, or a `Batch` with weights; nothing missing (`fit_em` serves holes).
         latent_size: q, below d and below n − 1.
 
     Raises:
@@ -49,32 +51,27 @@ def fit_ml(x: Any, latent_size: int) -> Ppca:
         >>> fit_ml(x, 2).weight.shape
         (5, 2)
     """
-    x, mask = _opened(x, latent_size)
-    if mask is not None:
+    rows = _opened(x, latent_size)
+    if rows.mask is not None:
         raise ValueError("fit_ml needs complete rows, and entries are missing; use fit_em")
-    count, size = x.shape
-    mean = jnp.mean(x, 0)
-    _, singular, basis = jnp.linalg.svd(x - mean, full_matrices=False)
-    values = singular**2 / count
-    variance = jnp.sum(values[latent_size:]) / (size - latent_size)
-    if checks.is_concrete(variance) and not variance > jnp.finfo(x.dtype).eps * values[0]:
+    params, largest = _maximum(rows, latent_size)
+    if checks.is_concrete(params) and not params.variance > jnp.finfo(rows.x.dtype).eps * largest:
         raise ValueError(
-            f"{latent_size} latent dimensions explain all {count} rows and leave no noise, so that the likelihood has no bound; take "
+            f"{latent_size} latent dimensions explain all {len(rows.x)} rows and leave no noise, so that the likelihood has no bound; take "
             "fewer, or more rows"
         )
-    weight = basis[:latent_size].T * jnp.sqrt(values[:latent_size] - variance)
-    return Ppca(mean, weight * _signs(weight), variance)
+    return params
 
 
 def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, tolerance: float = 1e-9) -> FitResult:
     """Maximum likelihood by EM, missing entries left out: exact under data missing at random.
 
     The M-step finds W and μ together, a regression of each column on its rows' latents, then σ². Begins at random directions of the
-    data's own spread.
+    data's own spread. Without holes a step costs O(d² q), whatever the number of rows. W is turned to its principal axes at the end.
 
     Args:
         key: typed key, of the start.
-        x: ``[n, d]``, or a `Batch` with a mask where entries are missing (or NaN is masked).
+        x: ``[n, d]``, or a `Batch` with a mask where entries are missing (or NaN is masked), or weights.
         latent_size: q, below d.
         max_steps: at most.
         tolerance: relative gain of the log-likelihood below which it ends; in float32 rounding hides gains below some 1e-7.
@@ -93,19 +90,28 @@ def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, toleran
         >>> x = jax.random.normal(jax.random.key(0), (100, 5)) @ jax.random.normal(jax.random.key(1), (5, 5))
         >>> found = fit_em(jax.random.key(2), x, 2)
         >>> exact = log_prob(fit_ml(x, 2), x).sum()
-        >>> bool(abs(found.log_likelihood - exact) < 1e-2)
+        >>> bool(abs(found.objective - exact) < 1e-2)
         True
     """
     checks.key(key)
     checks.positive_int(max_steps, "max_steps")
     checks.real(tolerance, "tolerance", minimum=0.0)
-    x, mask = _opened(x, latent_size)
-    seen = jnp.ones_like(x) if mask is None else mask.astype(x.dtype)
-    return _em(key, x, seen, latent_size, max_steps, jnp.asarray(tolerance, x.dtype))
+    rows = _opened(x, latent_size)
+    begin = linear_gaussian.start(key, rows, latent_size)
+    begin = begin._replace(noise=jnp.full_like(begin.noise, jnp.mean(begin.noise)))
+    found = linear_gaussian.fit(begin, rows, _noise(rows.x.shape[1]), max_steps, jnp.asarray(tolerance, rows.x.dtype))
+    weight = linear_gaussian.principal(found.params.weight, found.params.noise)
+    return found._replace(params=_ppca(found.params._replace(weight=weight)))
+
+
+def em_step(params: Ppca, x: Any) -> Ppca:
+    """One E-step and one M-step."""
+    rows = _opened(x, params.weight.shape[1])
+    return _ppca(linear_gaussian.em_step(_parts(params), rows, _noise(len(params.mean))))
 
 
 def log_prob(params: Ppca, x: Any) -> Array:
-    """log N(x; μ, W Wᵀ + σ² I) of the observed entries of each row, ``[*batch]`` nats, in O(d q²) a row.
+    """log N(x; μ, W Wᵀ + σ² I) of the observed entries of each row, ``[*batch]`` nats.
 
     Args:
         params: the parameters.
@@ -117,8 +123,7 @@ def log_prob(params: Ppca, x: Any) -> Array:
         >>> log_prob(params, jnp.zeros((2, 3))).shape
         (2,)
     """
-    residual, seen = _residual(params, x)
-    return _posterior(params, residual, seen)[2]
+    return linear_gaussian.log_prob(_parts(params), x)
 
 
 def posterior(params: Ppca, x: Any) -> MultivariateNormal:
@@ -131,14 +136,39 @@ def posterior(params: Ppca, x: Any) -> MultivariateNormal:
     Source:
         Tipping & Bishop 1999, eq. 6.
     """
-    mean, covariance, _ = _posterior(params, *_residual(params, x))
-    return MultivariateNormal(mean, jnp.linalg.cholesky(covariance))
+    return linear_gaussian.posterior(_parts(params), x)
+
+
+def bound(params: Ppca, q: MultivariateNormal, x: Any) -> Array:
+    """L(q) = E_q log p(x, z) + H(q) for any Gaussian q(z), ``[*batch]`` nats: log p(x) − KL(q ‖ p(z|x))."""
+    return linear_gaussian.bound(_parts(params), q, x)
+
+
+def sample(params: Ppca, key: Key, num_samples: int) -> tuple[Array, Array]:
+    """Draws x ``[n, d]`` and their latents z ``[n, q]``."""
+    return linear_gaussian.sample(_parts(params), key, num_samples)
+
+
+def num_parameters(params: Ppca) -> int:
+    """How many numbers a model of this shape leaves free: d + d q − q (q − 1) / 2 + 1."""
+    return linear_gaussian.num_loadings(*params.weight.shape) + 1
+
+
+def aic(params: Ppca, x: Any) -> Array:
+    """Akaike's criterion 2 p − 2 log p(x), of all data: smaller is better."""
+    return criteria.aic(log_prob(params, x), x, num_parameters(params))
+
+
+def bic(params: Ppca, x: Any) -> Array:
+    """Schwarz's criterion p log n − 2 log p(x), of all data: smaller is better."""
+    return criteria.bic(log_prob(params, x), x, num_parameters(params))
 
 
 def as_model(params: Ppca) -> Model:
     """The same as a `Model` with its exact posterior, whose ``init`` returns ``params``.
 
-    The ELBO of its posterior is the evidence; gradients move all three parameters in posterior and likelihood.
+    The ELBO of its posterior is the evidence; gradients move all three parameters in posterior and likelihood. `linear_vae`
+    learns the encoder too.
 
     Examples:
         >>> import jax, jax.numpy as jnp, vaejax
@@ -148,97 +178,40 @@ def as_model(params: Ppca) -> Model:
         >>> bool(abs(bound.estimate - log_prob(params, jnp.ones((1, 3))))[0] < 0.05)
         True
     """
-    size = params.weight.shape[1]
-
-    def exact(params: Ppca, x: Array, *, mask: Array | None = None) -> MultivariateNormal:
-        return posterior(params, Batch(x, mask=mask))
-
-    def likelihood(params: Ppca, z: Array) -> Any:
-        loc = z @ params.weight.T + params.mean
-        return diagonal_normal(loc, jnp.broadcast_to(jnp.sqrt(params.variance), loc.shape))
-
-    return Model(lambda key, batch=None: params, exact, lambda params: standard_normal(size), likelihood)
+    return linear_gaussian.as_model(params, _parts)
 
 
-def _opened(x: Any, latent_size: int) -> tuple[Array, Array | None]:
-    """Data in floats with missing entries 0, and their mask where any is missing."""
-    batch = checks.batch(x, "x")
+def _noise(size: int) -> Noise:
+    return Noise(jnp.asarray(True), jnp.zeros(size))
+
+
+def _parts(params: Ppca) -> Parts:
+    mean, weight, variance = map(jnp.asarray, params)
+    return Parts(mean, weight, jnp.broadcast_to(variance, mean.shape))
+
+
+def _ppca(parts: Parts) -> Ppca:
+    return Ppca(parts.mean, parts.weight, parts.noise[0])
+
+
+def _opened(x: Any, latent_size: int) -> Table:
     checks.positive_int(latent_size, "latent_size")
-    if batch.weight is not None or batch.context is not None:
-        raise ValueError("probabilistic PCA takes neither weights nor a context; give Batch(x, mask=mask) or x")
-    if batch.x.ndim != 2 or latent_size >= batch.x.shape[1]:
+    rows = table(x, "probabilistic PCA", missing=True)
+    if latent_size >= rows.x.shape[1]:
         raise ValueError(
-            f"x must be [n, d] with d above latent_size={latent_size}, got {list(batch.x.shape)}; flatten images, or take fewer latents"
+            f"latent_size must be below the {rows.x.shape[1]} columns of x, got {latent_size}; take fewer latents"
         )
-    mask = batch.mask
-    if mask is not None and checks.is_concrete(mask):
-        host = np.asarray(mask)
-        for axis, name in ((0, "column"), (1, "row")):
-            empty = ~host.any(axis)
-            if empty.any():
-                raise ValueError(f"{name} {int(np.argmax(empty))} has no observed entry; leave it out")
-        mask = None if host.all() else mask
-    return observed(batch._replace(x=jnp.asarray(batch.x, default_float()))), mask
+    return rows
 
 
-def _signs(weight: Array) -> Array:
-    largest = jnp.argmax(jnp.abs(weight), axis=0)
-    return jnp.sign(weight[largest, jnp.arange(weight.shape[1])])
-
-
-def _residual(params: Ppca, x: Any) -> tuple[Array, Array | None]:
-    batch = checks.batch(x, "x")
-    checks.event_shape(batch.x, params.mean.shape)
-    seen = None if batch.mask is None else batch.mask.astype(params.mean.dtype)
-    residual = observed(batch._replace(x=jnp.asarray(batch.x, params.mean.dtype))) - params.mean
-    return (residual if seen is None else residual * seen), seen
-
-
-def _posterior(params: Ppca, residual: Array, seen: Array | None) -> tuple[Array, Array, Array]:
-    """Mean ``[*batch, q]``, covariance ``[*batch, q, q]`` and log-evidence ``[*batch]``, missing residuals being 0."""
-    weight, variance = params.weight, params.variance
-    gram = weight.T @ weight if seen is None else jnp.einsum("...d,da,db->...ab", seen, weight, weight)
-    inner = gram + variance * jnp.eye(weight.shape[1], dtype=weight.dtype)
-    tril = jnp.linalg.cholesky(inner)
-    mean = jnp.einsum("...ab,...b->...a", jnp.linalg.inv(inner), residual @ weight)
-    covariance = variance * jnp.linalg.inv(inner)
-    size = residual.shape[-1] if seen is None else jnp.sum(seen, -1)
-    fitted = mean @ weight.T
-    # rᵀ C⁻¹ r = rᵀ (r − W E z) / σ²: no difference of large squares.
-    distance = jnp.sum(residual * (residual - (fitted if seen is None else fitted * seen)), -1) / variance
-    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(tril, axis1=-2, axis2=-1)), -1)
-    log_det = log_det + (size - weight.shape[1]) * jnp.log(variance)
-    covariance = jnp.broadcast_to(covariance, (*mean.shape, mean.shape[-1]))
-    return mean, covariance, -0.5 * (distance + log_det + size * jnp.log(2 * jnp.pi))
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _em(key: Key, x: Array, seen: Array, latent_size: int, max_steps: int, tolerance: Array) -> FitResult:
-    entries = jnp.sum(seen)
-    mean = jnp.sum(seen * x, 0) / jnp.sum(seen, 0)
-    spread = jnp.sum(seen * (x - mean) ** 2) / entries
-    directions = jnp.linalg.qr(jax.random.normal(key, (x.shape[1], latent_size), x.dtype))[0]
-    begin = Ppca(mean, directions * jnp.sqrt(spread), spread)
-
-    def expect(params: Ppca) -> tuple[Array, Array, Array]:
-        return _posterior(params, seen * (x - params.mean), seen)
-
-    def step(params: Ppca) -> tuple[Ppca, Array]:
-        z, covariance, log_evidence = expect(params)
-        return _maximise(x, seen, z, covariance), jnp.sum(log_evidence)
-
-    return iterate(step, lambda params: jnp.sum(expect(params)[2]), begin, max_steps=max_steps, tolerance=tolerance)
-
-
-def _maximise(x: Array, seen: Array, z: Array, covariance: Array) -> Ppca:
-    """W and μ by a regression of each column on (z, 1), second moments in expectation; then σ²."""
-    with_one = jnp.concatenate([z, jnp.ones_like(z[:, :1])], 1)
-    second = with_one[:, :, None] * with_one[:, None, :]
-    second = second.at[:, :-1, :-1].add(covariance)
-    moments = jnp.einsum("nd,nab->dab", seen, second)
-    cross = jnp.einsum("nd,na->da", seen * x, with_one)
-    found = jnp.linalg.solve(moments, cross[..., None])[..., 0]
-    weight, mean = found[:, :-1], found[:, -1]
-    residual = seen * (x - mean - z @ weight.T)
-    spread = jnp.einsum("nd,nab,da,db->", seen, covariance, weight, weight)
-    return Ppca(mean, weight, (jnp.sum(residual**2) + spread) / jnp.sum(seen))
+@functools.partial(jax.jit, static_argnums=1)
+def _maximum(rows: Table, latent_size: int) -> tuple[Ppca, Array]:
+    """The parameters, and the largest eigenvalue."""
+    mean, _ = spread(rows.x, rows.weight)
+    # Singular values of the rows, not eigenvalues of their covariance: twice the digits.
+    scaled = (rows.x - mean) * jnp.sqrt(rows.weight / jnp.sum(rows.weight))[:, None]
+    _, singular, basis = jnp.linalg.svd(scaled, full_matrices=False)
+    values = singular**2
+    variance = jnp.sum(values[latent_size:]) / (len(mean) - latent_size)
+    weight = basis[:latent_size].T * jnp.sqrt(jnp.maximum(values[:latent_size] - variance, 0.0))
+    return Ppca(mean, weight * linear_gaussian.signs(weight), variance), values[0]

@@ -26,6 +26,7 @@ class Dataset(NamedTuple):
         label_names: the classes, in the order of their integer codes, or None.
         factors: ``{"train", "validation", "test"}``, ``[n, F]`` integers 0, 1, …: what each example was made from, or None.
         factor_names: the names of the F factors, or None.
+        rows: ``{"train", "validation", "test"}``, where each example stands in its source, from 0; None where the parts follow one another.
     """
 
     train: Batch
@@ -38,6 +39,7 @@ class Dataset(NamedTuple):
     label_names: tuple[str, ...] | None = None
     factors: dict[str, np.ndarray] | None = None
     factor_names: tuple[str, ...] | None = None
+    rows: dict[str, np.ndarray] | None = None
 
 
 def batches(x: Any, rows: dict[str, np.ndarray], mask: Any = None) -> tuple[Batch, Batch, Batch]:
@@ -56,7 +58,8 @@ def digits(directory: Any = None) -> Dataset:
     # In tens: the digits come in turn, so that single images dealt out would leave parts short of some of them.
     chosen = blocks(len(source.images))
     labels = {part: source.target[rows].astype(np.int32) for part, rows in chosen.items()}
-    return Dataset(*batches(source.images.astype(np.uint8), chosen), labels=labels, levels=16, name="digits")
+    parts = batches(source.images.astype(np.uint8), chosen)
+    return Dataset(*parts, labels=labels, levels=16, name="digits", rows=chosen)
 
 
 def idx_images(name: str, directory: Any = None) -> Dataset:
@@ -99,7 +102,8 @@ def frey(directory: Any = None) -> Dataset:
     """Frey's face, in blocks of consecutive frames."""
     path = verified("frey", SOURCES["frey"].files[0], directory)
     images = _shaped(read_npz(path, "images"), (1965, 28, 20), np.uint8, path)
-    return Dataset(*batches(images, blocks(1965)), labels=None, levels=255, name="frey")
+    chosen = blocks(1965)
+    return Dataset(*batches(images, chosen), labels=None, levels=255, name="frey", rows=chosen)
 
 
 def _shaped(x: np.ndarray, shape: tuple[int, ...], dtype: Any, path: Any) -> Any:

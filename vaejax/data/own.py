@@ -65,6 +65,7 @@ def load_file(path: Path, options: Options) -> Dataset:
         name=path.name,
         columns=raw.columns,
         label_names=names,
+        rows=rows,
     )
 
 

@@ -120,6 +120,7 @@ def load_sprites(directory: Any = None) -> Dataset:
         label_names=drawn.shapes,
         factors=factors,
         factor_names=drawn.factor_names,
+        rows=rows,
     )
 
 

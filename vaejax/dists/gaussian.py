@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists.backend import Distribution, distrax
+from vaejax.linalg import inverse_tril, log_diagonal
 from vaejax.types import Array, Key, default_float
 
 
@@ -117,12 +118,4 @@ class MultivariateNormal(Distribution):
 
 def solve_tril(scale_tril: Array, vector: Array) -> Array:
     """L⁻¹ v with broadcasting over leading axes."""
-    lead = jnp.broadcast_shapes(scale_tril.shape[:-2], vector.shape[:-1])
-    matrix = jnp.broadcast_to(scale_tril, (*lead, *scale_tril.shape[-2:]))
-    column = jnp.broadcast_to(vector, (*lead, vector.shape[-1]))[..., None]
-    return jax.scipy.linalg.solve_triangular(matrix, column, lower=True)[..., 0]
-
-
-def log_diagonal(scale_tril: Array) -> Array:
-    """Σ_i log L_ii."""
-    return jnp.sum(jnp.log(jnp.diagonal(scale_tril, axis1=-2, axis2=-1)), -1)
+    return jnp.einsum("...ij,...j->...i", inverse_tril(scale_tril), vector)

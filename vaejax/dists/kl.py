@@ -13,10 +13,11 @@ from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
 from vaejax.dists.categorical import OneHotCategorical, log_probs
 from vaejax.dists.chain import layers
-from vaejax.dists.gaussian import MultivariateNormal, log_diagonal, solve_tril
+from vaejax.dists.gaussian import MultivariateNormal
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.split import SplitPosterior
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
+from vaejax.linalg import inverse_tril, log_diagonal
 from vaejax.types import Array, Key
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -66,10 +67,9 @@ def _binomial_entries(q: Any, p: Any) -> Array:
 
 def _mvn_mvn(q: MultivariateNormal, p: MultivariateNormal) -> Array:
     dim = q.loc.shape[-1]
-    lead = jnp.broadcast_shapes(q.scale_tril.shape[:-2], p.scale_tril.shape[:-2])
-    p_tril, q_tril = (jnp.broadcast_to(d.scale_tril, (*lead, dim, dim)) for d in (p, q))
-    ratio = jax.scipy.linalg.solve_triangular(p_tril, q_tril, lower=True)
-    shift = solve_tril(p.scale_tril, q.loc - p.loc)
+    inverse = inverse_tril(p.scale_tril)
+    ratio = inverse @ q.scale_tril
+    shift = jnp.einsum("...ij,...j->...i", inverse, q.loc - p.loc)
     log_ratio = log_diagonal(p.scale_tril) - log_diagonal(q.scale_tril)
     return 0.5 * (jnp.sum(ratio**2, (-2, -1)) + jnp.sum(shift**2, -1) - dim) + log_ratio
 

@@ -11,11 +11,14 @@ except ImportError as error:
     raise ImportError("vaejax.plots needs matplotlib: pip install 'vaejax[plots]'") from error
 
 from vaejax.plots.calibration import calibration
+from vaejax.plots.em import fit_trace, half_steps
 from vaejax.plots.evidence import evidence
+from vaejax.plots.factors import scree
 from vaejax.plots.fit import item_fit
 from vaejax.plots.images import interpolation, prior_samples, reconstructions, sigma_strips
 from vaejax.plots.latent import kl_per_latent, latent_scatter
 from vaejax.plots.manifold import manifold
+from vaejax.plots.mixture import mixture
 from vaejax.plots.tables import item_curves, responses
 from vaejax.plots.training import curves
 
@@ -23,14 +26,18 @@ __all__ = [
     "calibration",
     "curves",
     "evidence",
+    "fit_trace",
+    "half_steps",
     "interpolation",
     "item_curves",
     "item_fit",
     "kl_per_latent",
     "latent_scatter",
     "manifold",
+    "mixture",
     "prior_samples",
     "reconstructions",
     "responses",
+    "scree",
     "sigma_strips",
 ]

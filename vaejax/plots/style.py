@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -48,6 +49,7 @@ def panel(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_xlabel(x, fontsize=TEXT)
     axes.set_ylabel(y, fontsize=TEXT)
     axes.tick_params(labelsize=SMALL, width=0.6, length=2.5)
+    axes.tick_params(which="minor", labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_linewidth(0.6)
 
@@ -58,8 +60,9 @@ def wrapped(text: str, inches: float) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number with a true minus sign."""
-    return f"{value:.{digits}g}".replace("-", "−")
+    """A number with a true minus sign, and without an exponent up to millions."""
+    whole = 10**digits <= abs(value) < 1e7
+    return (f"{value:.0f}" if whole else f"{value:.{digits}g}").replace("-", "−")
 
 
 def note(axes: Axes, text: str, corner: str = "lower right") -> None:
@@ -94,3 +97,37 @@ def short(name: str, length: int = 15) -> str:
 def plain(name: str) -> str:
     """``name`` with its dollar signs kept from starting a formula."""
     return name.replace("$", r"\$")
+
+
+def cut(axes: Axes, at: np.ndarray, series: np.ndarray, what: str = "epoch") -> None:
+    """Ends the y-axis where the series ``[lines, n]`` do after their first twentieth: the first ones would flatten everything else."""
+    series = np.where(np.isfinite(series), series, np.nan)
+    first = max(len(at) // 20, int(len(at) >= 5))
+    kept = series[:, first:][np.isfinite(series[:, first:])]
+    if not kept.size:
+        return
+    margin = 0.06 * float(np.ptp(kept)) or 0.05 * abs(float(kept[0])) or 1.0
+    low, high = kept.min() - margin, kept.max() + margin
+    # First epochs a little outside cost nothing: only what would halve the room of all others is left out.
+    if np.nanmin(series) >= low - (high - low) and np.nanmax(series) <= high + (high - low):
+        axes.set_ylim(min(low, np.nanmin(series) - margin), max(high, np.nanmax(series) + margin))
+        return
+    axes.set_ylim(low, high)
+    below = np.nanmin(series) < low
+    outside = at[((series < low) | (series > high)).any(axis=0)]
+    which = f"{what} {outside[0]} goes" if len(outside) == 1 else f"{what}s {outside[0]}–{outside[-1]} go"
+    end = f"down to {number(np.nanmin(series))}" if below else f"up to {number(np.nanmax(series))}"
+    note(axes, f"axis cut: {which}\n{end}", _free_corner(series, low, high))
+
+
+def _free_corner(series: np.ndarray, low: float, high: float) -> str:
+    """The corner of ``low`` … ``high`` in which the fewest points lie, the lower right if it is one of them."""
+    half = series.shape[1] // 2
+    sides = {"right": series[:, half:], "left": series[:, :half]}
+    room = 0.25 * (high - low)
+    crowd = {
+        f"{vertical} {side}": np.sum((part <= low + room) if vertical == "lower" else (part >= high - room))
+        for vertical in ("lower", "upper")
+        for side, part in sides.items()
+    }
+    return min(crowd, key=lambda corner: crowd[corner])

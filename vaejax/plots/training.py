@@ -88,41 +88,7 @@ def _draw(axes: Axes, epochs: np.ndarray, lines: list[_Line]) -> None:
             axes.fill_between(epochs, values - error, values + error, color=color, alpha=0.2, lw=0)
         elif error is not None:
             axes.errorbar(epochs, values, yerr=error, color=color, lw=1.2)
-    _cut(axes, epochs, np.stack(series))
+    style.cut(axes, epochs, np.stack(series))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if len(epochs) == 1:
         axes.set(xlim=(epochs[0] - 1, epochs[0] + 1), xticks=epochs)
-
-
-def _cut(axes: Axes, epochs: np.ndarray, series: np.ndarray) -> None:
-    """Ends the y-axis where the epochs after the first twentieth do: the first ones would flatten everything else."""
-    series = np.where(np.isfinite(series), series, np.nan)
-    first = max(len(epochs) // 20, int(len(epochs) >= 5))
-    kept = series[:, first:][np.isfinite(series[:, first:])]
-    if not kept.size:
-        return
-    margin = 0.06 * float(np.ptp(kept)) or 0.05 * abs(float(kept[0])) or 1.0
-    low, high = kept.min() - margin, kept.max() + margin
-    # First epochs a little outside cost nothing: only what would halve the room of all others is left out.
-    if np.nanmin(series) >= low - (high - low) and np.nanmax(series) <= high + (high - low):
-        axes.set_ylim(min(low, np.nanmin(series) - margin), max(high, np.nanmax(series) + margin))
-        return
-    axes.set_ylim(low, high)
-    below = np.nanmin(series) < low
-    outside = epochs[((series < low) | (series > high)).any(axis=0)]
-    which = f"epoch {outside[0]} goes" if len(outside) == 1 else f"epochs {outside[0]}–{outside[-1]} go"
-    end = f"down to {style.number(np.nanmin(series))}" if below else f"up to {style.number(np.nanmax(series))}"
-    style.note(axes, f"axis cut: {which}\n{end}", _free_corner(series, low, high))
-
-
-def _free_corner(series: np.ndarray, low: float, high: float) -> str:
-    """The corner of ``low`` … ``high`` in which the fewest points lie, the lower right if it is one of them."""
-    half = series.shape[1] // 2
-    sides = {"right": series[:, half:], "left": series[:, :half]}
-    room = 0.25 * (high - low)
-    crowd = {
-        f"{vertical} {side}": np.sum((part <= low + room) if vertical == "lower" else (part >= high - room))
-        for vertical in ("lower", "upper")
-        for side, part in sides.items()
-    }
-    return min(crowd, key=lambda corner: crowd[corner])

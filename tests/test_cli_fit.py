@@ -1,0 +1,347 @@
+"""``vaejax fit``: its numbers against dense Gaussians and against the files that it leaves; its refusals in one line."""
+
+import csv
+import json
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from vaejax import cli, data
+from vaejax.conjugate import ppca
+from vaejax.report import exact, fit_options
+
+NAMES = ["a", "b", "two words"]
+GROUPS = np.array(["east", "north", "west"])
+
+
+def write_csv(path, x, holes=None, labels=None, names=NAMES):
+    holes = np.zeros(x.shape, bool) if holes is None else holes
+    with open(path, "w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow([*names, *([] if labels is None else ["group"])])
+        for i, row in enumerate(x):
+            cells = ["" if hole else f"{value:.4f}" for value, hole in zip(row, holes[i])]
+            rows.writerow([*cells, *([] if labels is None else [labels[i]])])
+    return np.round(x, 4).astype(np.float32).astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, 120)
+    x = rng.normal(size=(120, 3)) * [1.0, 20.0, 0.5] + np.array([[0.0, 0.0, 5.0], [6.0, 90.0, 5.0]])[group]
+    loadings = rng.normal(size=(2, 6))
+    factors = rng.normal(size=(150, 2)) @ loadings + rng.normal(size=(150, 6)) * np.linspace(0.5, 1.5, 6)
+    holes = rng.random(factors.shape) < 0.15
+    holes[:, 0] &= ~holes[:, 1:].all(1)
+    names = [f"item{j}" for j in range(6)]
+    saved = {
+        "groups": (write_csv(folder / "groups.csv", x, labels=GROUPS[group]), group),
+        "items": (write_csv(folder / "items.csv", factors, names=names), None),
+        "holes": (write_csv(folder / "holes.csv", factors, holes, names=names), holes),
+    }
+    write_csv(folder / "constant.csv", np.concatenate([x, np.ones((120, 1))], 1), names=["a", "b", "c", "my flag"])
+    write_csv(folder / "dependent.csv", x[:, [0, 1, 0]], names=["a", "b", "c"])
+    write_csv(folder / "few.csv", x[:12])
+    write_csv(folder / "unseen.csv", x, np.broadcast_to([False, False, True], x.shape), names=["a", "b", "c"])
+    (folder / "text.csv").write_text("a,b\n1,2\n3,tall\n")
+    return folder, saved
+
+
+def fit(*arguments, monkeypatch, folder, capsys, tmp_path):
+    """The command in this process: what it printed, on standard output and error, and the directory that it made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vaejax", "fit", *(str(a).replace("{folder}", str(folder)) for a in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    if isinstance(ended.value.code, str):
+        return ended.value.code, err, 1
+    (directory,) = (tmp_path / "runs").iterdir()
+    return out, err, directory
+
+
+def read(directory):
+    with open(directory / "rows.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    with np.load(directory / "params.npz") as stored:
+        params = dict(stored)
+    return rows, params, json.loads((directory / "summary.json").read_text())
+
+
+def column(rows, name):
+    return np.array([float(row[name]) for row in rows])
+
+
+def documented(name):
+    """A function of docs/command-line.md."""
+    text = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()
+    namespace = {}
+    exec(next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if name in block), namespace)
+    return namespace[name]
+
+
+def check_means(rows, summary, out):
+    """What is printed and summarised are the means over the rows of each part."""
+    density, parts = column(rows, "log_density"), np.array([row["part"] for row in rows])
+    for part in ("train", "test"):
+        values = density[parts == part]
+        mean = summary["log_likelihood"][part]
+        assert mean["mean"] == pytest.approx(values.mean(), rel=1e-6)
+        assert mean["standard_error"] == pytest.approx(values.std(ddof=1) / len(values) ** 0.5, rel=1e-6)
+        assert re.search(
+            rf"{part} +log-likelihood +{values.mean():.3f} ± .* \(between {len(values)} examples\) nats", out
+        )
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_mixtures(standardize, folder, monkeypatch, capsys, tmp_path):
+    where, saved = folder
+    options = ["--labels", "group", "--components", "1", "2", "--starts", "3"] + ["--standardize"] * standardize
+    out, err, directory = fit(
+        "gmm", "{folder}/groups.csv", *options, *["--no-figures"] * standardize, folder=where, monkeypatch=monkeypatch,
+        capsys=capsys, tmp_path=tmp_path,
+    )  # fmt: skip
+    assert err == ""
+    rows, params, summary = read(directory)
+    x, group = saved["groups"]
+    scaled = (x - params["column_mean"]) / params["column_scale"]
+    assert (params["column_scale"] != 1).all() == standardize
+    joint = np.stack([
+        np.log(weight) + multivariate_normal.logpdf(scaled, mean, covariance)
+        for weight, mean, covariance in zip(params["weight"], params["mean"], params["covariance"])
+    ], 1)  # fmt: skip
+    # In the order of the file, in its own units.
+    dense = logsumexp(joint, 1) - np.log(params["column_scale"]).sum()
+    np.testing.assert_allclose(column(rows, "log_density"), dense, rtol=1e-6)
+    np.testing.assert_allclose(column(rows, "p_1"), np.exp(joint - logsumexp(joint, 1, keepdims=True))[:, 1], atol=1e-6)
+    assert [row["label"] for row in rows] == GROUPS[group].tolist()
+    assert column(rows, "row").tolist() == list(range(120))
+    assert column(rows, "component").tolist() == joint.argmax(1).tolist()
+    check_means(rows, summary, out)
+    assert summary["components"] == 2
+    assert summary["rows"] == {"train": 84, "validation": 12, "test": 24}
+    chosen = summary["candidates"][1]
+    train = np.array([row["part"] for row in rows]) == "train"
+    assert chosen["parameters"] == 1 + 2 * 3 + 2 * 6
+    assert chosen["bic"] == pytest.approx(19 * np.log(84) - 2 * dense[train].sum(), rel=1e-6)
+    assert chosen["aic"] == pytest.approx(2 * 19 - 2 * dense[train].sum(), rel=1e-6)
+    assert summary["adjusted_rand_index"]["test"] > 0.9
+    assert "agreement with group (adjusted Rand index)" in out
+    assert "2 components, of smallest BIC:" in out
+    if standardize:
+        found = documented("responsibilities")(directory, x)
+        np.testing.assert_allclose(found[:, 1], column(rows, "p_1"), atol=1e-4)
+    figures = set() if standardize else {"mixture.png", "fit_trace.png"}
+    assert {path.name for path in directory.glob("figures/*")} == figures
+
+
+def dense_log_prob(params, x, holes, noise):
+    covariance = params["weight"] @ params["weight"].T + np.diag(noise)
+    return np.array([
+        multivariate_normal.logpdf(row[~hole], params["mean"][~hole], covariance[np.ix_(~hole, ~hole)])
+        for row, hole in zip(x, holes)
+    ])  # fmt: skip
+
+
+def test_probabilistic_pca_with_missing_cells(folder, monkeypatch, capsys, tmp_path):
+    where, saved = folder
+    out, err, directory = fit(
+        "ppca", "{folder}/holes.csv", "--latents", "2", "--standardize", "--tolerance", "1e-5", "--no-figures", folder=where,
+        monkeypatch=monkeypatch, capsys=capsys, tmp_path=tmp_path,
+    )  # fmt: skip
+    assert err == ""
+    rows, params, summary = read(directory)
+    x, holes = saved["items"][0], saved["holes"][1]
+    scaled = (x - params["column_mean"]) / params["column_scale"]
+    dense = dense_log_prob(params, scaled, holes, np.full(6, params["variance"]))
+    dense = dense - (~holes) @ np.log(params["column_scale"])
+    np.testing.assert_allclose(column(rows, "log_density"), dense, rtol=1e-6)
+    check_means(rows, summary, out)
+    parts = np.array([row["part"] for row in rows])
+    seen = np.where(holes, np.nan, x)[parts == "train"]
+    np.testing.assert_allclose(params["column_mean"], np.nanmean(seen, 0), rtol=1e-6)
+    np.testing.assert_allclose(params["column_scale"], np.nanstd(seen, 0), rtol=1e-6)
+    assert summary["latents"] == 2
+    assert summary["candidates"][0]["parameters"] == 6 + 6 * 2 - 1 + 1
+    assert list(params["column_names"]) == [f"item{j}" for j in range(6)]
+    # Rows with fewer cells say less of their latents.
+    assert np.corrcoef(column(rows, "sd_0"), holes.sum(1))[0, 1] > 0.5
+    # A spectrum needs complete rows.
+    planned = exact.plan(fit_options.Ppca(dataset=str(where / "holes.csv")))
+    assert planned.sizes == [1, 2, 3, 4, 5]
+    with jax.enable_x64(True):
+        stored = ppca.Ppca(*(params[name] for name in ppca.Ppca._fields))
+        assert set(planned.kind.drawings(stored, planned.options, planned.table)) == {"latent"}
+
+
+def test_factor_analysis(folder, monkeypatch, capsys, tmp_path):
+    where, saved = folder
+    out, err, directory = fit(
+        "fa", "{folder}/items.csv", "--without", "item5", "--latents", "1", folder=where, monkeypatch=monkeypatch,
+        capsys=capsys, tmp_path=tmp_path,
+    )  # fmt: skip
+    assert err == ""
+    rows, params, summary = read(directory)
+    x = saved["items"][0][:, :5]
+    dense = dense_log_prob(params, x, np.zeros(x.shape, bool), params["noise"])
+    np.testing.assert_allclose(column(rows, "log_density"), dense, rtol=1e-6)
+    precision = 1 + params["weight"].T @ (params["weight"] / params["noise"][:, None])
+    score = (x - params["mean"]) @ (params["weight"] / params["noise"][:, None]) / precision
+    np.testing.assert_allclose(column(rows, "z_0"), score[:, 0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(column(rows, "sd_0"), precision[0, 0] ** -0.5, rtol=1e-6)
+    check_means(rows, summary, out)
+    assert summary["columns"] == [f"item{j}" for j in range(5)]
+    assert summary["candidates"][0]["parameters"] == 15
+    assert summary["candidates"][0]["converged"]
+    assert "smallest BIC" not in out
+    assert {path.stem for path in directory.glob("figures/*")} == {"latent", "fit_trace", "scree"}
+
+
+def test_loadings_are_turned_without_a_change_of_the_likelihood(folder):
+    where, _ = folder
+    planned = exact.plan(fit_options.Fa(dataset=str(where / "items.csv"), latents=(2,), tolerance=1e-7))
+    with jax.enable_x64(True):
+        one = exact.fit_one(planned, 2)
+        weight, noise = np.asarray(one.params.weight), np.asarray(one.params.noise)
+        assert one.log_likelihood == pytest.approx(float(one.result.objective), rel=1e-9)
+    inner = weight.T @ (weight / noise[:, None])
+    assert abs(inner[0, 1]) < 1e-9 * inner[0, 0]
+    assert inner[0, 0] > inner[1, 1]
+    assert (weight.max(0) == np.abs(weight).max(0)).all()
+
+
+def test_images_without_names_and_a_closed_form(monkeypatch, capsys, tmp_path):
+    digits = data.load("digits")
+    np.savez(tmp_path / "small.npz", x=digits.train.x[:60, 2:5, 2:5], labels=digits.labels["train"][:60])
+    _, err, directory = fit(
+        "ppca", "small.npz", "--latents", "2", "--no-figures", folder=tmp_path, monkeypatch=monkeypatch, capsys=capsys,
+        tmp_path=tmp_path,
+    )  # fmt: skip
+    assert err == ""
+    rows, params, summary = read(directory)
+    assert list(params["column_names"]) == [f"x_{j}" for j in range(9)]
+    x = digits.train.x[:60, 2:5, 2:5].reshape(60, 9)[column(rows, "row").astype(int)]
+    dense = dense_log_prob(params, x, np.zeros(x.shape, bool), np.full(9, params["variance"]))
+    np.testing.assert_allclose(column(rows, "log_density"), dense, rtol=1e-6)
+    assert "steps" not in summary["candidates"][0]
+    assert [row["label"] for row in rows] == [str(label) for label in digits.labels["train"][:60]]
+
+
+def test_warnings_say_which_fit_in_one_line(folder, monkeypatch, capsys, tmp_path):
+    where, _ = folder
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        _, err, _ = fit(
+            "gmm", "{folder}/few.csv", "--components", "1", "5", "--starts", "2", "--no-figures", folder=where,
+            monkeypatch=monkeypatch, capsys=capsys, tmp_path=tmp_path,
+        )  # fmt: skip
+    lines = err.strip().splitlines()
+    assert len(lines) == 1
+    assert re.match(r"warning: 5 components: \d+ components? collapsed .*--prior-count 1", lines[0])
+
+
+def test_steps_that_do_not_suffice_and_factors_that_explain_a_column_whole(folder):
+    where, _ = folder
+    planned = exact.plan(fit_options.Fa(dataset=str(where / "items.csv"), latents=(1,), max_steps=3))
+    with jax.enable_x64(True):
+        with pytest.warns(UserWarning, match="1 latent: EM had not converged after 3 steps; raise --max-steps"):
+            exact.fit_one(planned, 1)
+        x = np.array(planned.table.parts["train"].x)
+        x[:, 1:] = x[:, :1] + np.random.default_rng(0).normal(size=x[:, 1:].shape)
+        parts = {**planned.table.parts, "train": planned.table.parts["train"]._replace(x=x)}
+        options = fit_options.Fa(dataset="", latents=(1,))
+        planned = planned._replace(table=planned.table._replace(parts=parts), options=options)
+        with pytest.warns(UserWarning, match="1 latent: the factors explain 'item0' whole"):
+            exact.fit_one(planned, 1)
+
+
+def test_a_fit_that_collapsed_is_chosen_only_where_all_did():
+    def candidate(collapsed, log_likelihood):
+        class Result:
+            pass
+
+        Result.collapsed = collapsed
+        return exact.Candidate(1, None, Result(), {"train": np.full(10, log_likelihood)}, 3, 0.0)
+
+    good, better, nan = candidate(0, -3.0), candidate(2, 5.0), candidate(0, np.nan)
+    assert exact._choose([better, good, nan]) is good
+    assert exact._choose([better]) is better
+    with pytest.raises(ValueError, match="no fit has a finite log-likelihood"):
+        exact._choose([nan])
+
+
+CASES = {
+    "no file": (["gmm", "{folder}/none.csv"], "there is no file"),
+    "an unknown dataset": (["gmm", "digit"], "did you mean 'digits'"),
+    "an unknown column of labels": (["gmm", "{folder}/groups.csv", "--labels", "grop"], "did you mean 'group'"),
+    "an unknown column left out": (["gmm", "{folder}/few.csv", "--without", "d"], "unknown --without 'd' (known: 'a', 'b'"),
+    "no column left": (["gmm", "{folder}/few.csv", "--without", *NAMES], "leaves no column of few.csv"),
+    "no component": (["gmm", "{folder}/few.csv", "--components", "0"], "--components must be at least 1, got 0"),
+    "more components than rows": (["gmm", "{folder}/few.csv", "--components", "2", "9"], "more than the 8 training rows of few.csv"),
+    "no start": (["gmm", "{folder}/few.csv", "--starts", "0"], "--starts must be at least 1"),
+    "a negative prior": (["gmm", "{folder}/few.csv", "--prior-count", "-1"], "--prior-count must be finite, at least 0"),
+    "no step": (["fa", "{folder}/items.csv", "--max-steps", "0"], "--max-steps must be at least 1"),
+    "a constant column": (["gmm", "{folder}/constant.csv"], "leave them out: --without 'my flag'"),
+    "a constant column, standardised": (["ppca", "{folder}/constant.csv", "--standardize"], "--without 'my flag'"),
+    "constant pixels": (["fa", "digits"], "--without x_0 x_32 x_39"),
+    "dependent columns": (["gmm", "{folder}/dependent.csv", "--components", "1"], "--covariance diag"),
+    "words": (["gmm", "{folder}/text.csv"], "line 3, column 'b' is no number: 'tall'"),
+    "missing cells in a mixture": (["gmm", "{folder}/holes.csv"], "use vaejax fit ppca or fa"),
+    "a column never seen": (["ppca", "{folder}/unseen.csv"], "column 'c' has no value in the training rows; leave it out: --without c"),
+    "rows without a cell": (["ppca", "{folder}/holes.csv", "--without", *(f"item{j}" for j in range(2, 6))], "has no observed value left"),
+    "no latent": (["ppca", "{folder}/items.csv", "--latents", "0"], "--latents must be at least 1"),
+    "too many latents": (["ppca", "{folder}/items.csv", "--latents", "6"], "too many for 6 columns, take at most 5"),
+    "too many factors": (["fa", "{folder}/items.csv", "--latents", "4"], "too many for 6 columns, take at most 3"),
+    "one column": (["ppca", "{folder}/few.csv", "--without", "a", "b"], "has 1 column to fit, too few"),
+    "a split of the digits": (["ppca", "digits", "--split-seed", "3"], "--split-seed is for files of your own"),
+    "no directory of data": (["ppca", "mnist", "--data-dir", "{folder}/no"], "is no directory; name the one that holds mnist/"),
+    "no directory to write to": (["ppca", "{folder}/few.csv", "--runs", "/proc/no"], "the run directory cannot be written"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_line(name, folder, monkeypatch, capsys, tmp_path):
+    arguments, message = CASES[name]
+    shown, err, code = fit(*arguments, folder=folder[0], monkeypatch=monkeypatch, capsys=capsys, tmp_path=tmp_path)
+    assert code == 1, shown
+    assert shown.startswith("vaejax: ")
+    assert "\n" not in shown
+    assert message in shown
+    assert err == ""
+    assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["gmm", "ppca", "fa", "Gaussian mixture"]),
+        (["gmm"], ["DATA", "--components K", "--covariance", "equal_shape", "--prior-count", "--labels", "--without"]),
+        (["fa"], ["--latents Q", "--standardize", "--no-figures", "missing cell"]),
+    ],
+)
+def test_help_reads(command, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["vaejax", "fit", *command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    for word in words:
+        assert word in text
+
+
+def test_rows_of_a_dataset_stand_where_it_says(tmp_path):
+    x = np.arange(40.0).reshape(20, 2) / 7
+    np.save(tmp_path / "x.npy", x)
+    own = data.load(tmp_path / "x.npy")
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(own, part).x, x[own.rows[part]].astype(np.float32))
+    assert data.load("digits").rows["validation"][0] == 70

@@ -1,0 +1,237 @@
+"""Gaussian mixtures against scikit-learn, SciPy and mclust; EM that never falls; components that collapse."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+import vaejax
+from vaejax.conjugate import gmm, half_steps
+from vaejax.conjugate.gmm import Gmm
+
+IRIS = load_iris().data
+FOUR = ["full", "tied", "diag", "spherical"]
+ALL = [*FOUR, "equal_shape"]
+SLOW = [ALL[0], *(pytest.param(name, marks=pytest.mark.slow) for name in ALL[1:])]
+
+
+def dense(params, x):
+    """Row by row, from whole covariance matrices."""
+    count, size = params.mean.shape
+    covariance = np.asarray(params.covariance)
+    if covariance.ndim == 2:
+        covariance = np.broadcast_to(covariance, (count, size))[:, :, None] * np.eye(size)
+    covariance = np.broadcast_to(covariance, (count, size, size))
+    parts = [multivariate_normal.logpdf(x, m, c) for m, c in zip(np.asarray(params.mean), covariance)]
+    return logsumexp(np.log(np.asarray(params.weight)) + np.stack(parts, -1), axis=-1)
+
+
+def rising(result, tolerance):
+    """Whether the trace never falls from its last break on, relative to its size."""
+    trace = np.asarray(result.trace)[result.restarted : int(result.num_steps) + 1]
+    assert np.isfinite(trace).all()
+    return bool((np.diff(trace) >= -tolerance * np.abs(trace[1:])).all())
+
+
+@pytest.mark.parametrize("covariance", SLOW[:-1])
+def test_each_iteration_is_scikit_learns(x64, key, covariance):
+    """From the same start, without regularisation, log-likelihood by log-likelihood."""
+    start = gmm.fit_em(key, IRIS, 3, covariance=covariance, num_starts=1, max_steps=1).params
+    found = gmm.fit_em(key, IRIS, 3, covariance=covariance, start=start, max_steps=30, tolerance=0.0)
+    shape = {"full": start.covariance, "tied": start.covariance[0], "diag": start.covariance}
+    inverse = {"full": np.linalg.inv, "tied": np.linalg.inv}.get(covariance, lambda c: 1 / np.asarray(c))
+    other = GaussianMixture(
+        3, covariance_type=covariance, reg_covar=0, tol=0, max_iter=30, weights_init=np.asarray(start.weight),
+        means_init=np.asarray(start.mean), precisions_init=inverse(shape.get(covariance, start.covariance[:, 0])),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        other.fit(IRIS)
+    theirs = np.array(other.lower_bounds_) * len(IRIS)
+    np.testing.assert_allclose(found.trace[: len(theirs)], theirs, rtol=1e-8)
+    np.testing.assert_allclose(found.objective, other.score(IRIS) * len(IRIS), rtol=1e-8)
+    np.testing.assert_allclose(gmm.bic(found.params, IRIS), other.bic(IRIS), rtol=1e-8)
+    np.testing.assert_allclose(gmm.aic(found.params, IRIS), other.aic(IRIS), rtol=1e-8)
+    np.testing.assert_allclose(gmm.posterior(found.params, IRIS).probs, other.predict_proba(IRIS), atol=1e-6)
+
+
+def test_mclusts_value_for_iris(x64, key):
+    """VEV-3: log-likelihood −186.1 with 38 parameters."""
+    found = gmm.fit_em(key, IRIS, 3, covariance="equal_shape", num_starts=50, start="random", tolerance=1e-10)
+    assert abs(float(found.objective) + 186.1) < 0.05
+    assert gmm.num_parameters(found.params, "equal_shape") == 38
+    values = np.linalg.eigvalsh(found.params.covariance)
+    shape = values / np.prod(values, -1, keepdims=True) ** 0.25
+    np.testing.assert_allclose(shape, np.broadcast_to(shape[:1], shape.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("covariance", SLOW)
+def test_densities_are_exact(x64, key, covariance):
+    params = gmm.fit_em(key, IRIS, 3, covariance=covariance, num_starts=2, max_steps=20).params
+    np.testing.assert_allclose(gmm.log_prob(params, IRIS), dense(params, IRIS), rtol=1e-9)
+    batched = IRIS.reshape(3, 50, 4)
+    np.testing.assert_allclose(gmm.log_prob(params, batched).ravel(), dense(params, IRIS), rtol=1e-9)
+    model = gmm.as_model(params)
+    np.testing.assert_allclose(
+        vaejax.evaluate.exact_log_marginal(model, params, IRIS[:5]), dense(params, IRIS[:5]), rtol=1e-8
+    )
+    terms = vaejax.log_terms(model, model.init(key), key, jnp.asarray(IRIS[:5]), num_samples=3)
+    np.testing.assert_allclose(terms.log_weights, np.broadcast_to(dense(params, IRIS[:5]), (3, 5)), rtol=1e-8)
+    slope = jax.grad(lambda p: jnp.sum(gmm.log_prob(p, IRIS)))(params)
+    assert all(np.isfinite(leaf).all() for leaf in slope)
+
+
+def many(count, dtype):
+    """Random problems: mixtures of several sizes, correlated, some far apart."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 60, 3)) @ rng.normal(size=(count, 3, 3))
+    return (
+        x + rng.normal(size=(count, 1, 3)) * 3 + rng.integers(0, 3, (count, 60, 1)) * rng.uniform(0, 4, (count, 1, 3))
+    ).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("covariance", SLOW)
+def test_em_never_falls(covariance, dtype):
+    """A hundred random problems for each structure, no regularisation, no re-seeding."""
+    with jax.enable_x64(dtype == np.float64):
+        options = {"covariance": covariance, "num_starts": 1, "max_steps": 60, "tolerance": 0.0, "max_reseeds": 0}
+        fit = functools.partial(gmm.fit_em, num_components=3, **options)
+        found = jax.vmap(fit)(jax.random.split(jax.random.key(1), 100), jnp.asarray(many(100, dtype)))
+        steps, trace = np.asarray(found.num_steps), np.asarray(found.trace)
+    assert (steps > 3).mean() > 0.9
+    tolerance = 1e-10 if dtype == np.float64 else 1e-5
+    fall = np.diff(trace, axis=1) + tolerance * np.abs(trace[:, 1:])
+    assert (np.where(np.arange(60) < steps[:, None], fall, 0.0) >= 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("covariance", ALL)
+def test_the_penalised_objective_never_falls(x64, key, covariance):
+    """Also where the likelihood alone has no maximum: more parameters than rows."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 4))
+    found = gmm.fit_em(
+        key,
+        x,
+        4,
+        covariance=covariance,
+        prior_count=2.0,
+        prior_variance=0.3,
+        num_starts=5,
+        tolerance=1e-12,
+        max_steps=300,
+    )
+    assert rising(found, 1e-10)
+    assert int(found.reseeded.sum()) == 0
+    params = found.params
+    covariances = np.broadcast_to(
+        params.covariance[..., None] * np.eye(4) if params.covariance.ndim == 2 else params.covariance, (4, 4, 4)
+    )
+    penalty = -sum(np.linalg.slogdet(c)[1] + 0.3 * np.trace(np.linalg.inv(c)) for c in covariances)
+    np.testing.assert_allclose(found.objective, dense(params, x).sum() + penalty, rtol=1e-10)
+    near = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jnp.asarray(rng.normal(size=leaf.shape))), params.mean)
+    assert gmm.log_prob(params._replace(mean=near), x).sum() + penalty < found.objective
+
+
+@pytest.mark.parametrize("covariance", SLOW)
+def test_bound_and_kl_add_up_at_every_half_step(x64, key, covariance):
+    start = gmm.fit_em(key, IRIS, 3, covariance=covariance, num_starts=1, max_steps=1).params
+    found = half_steps(gmm, start, IRIS, num_steps=4, covariance=covariance)
+    np.testing.assert_allclose(found.bound + found.kl, found.log_likelihood, rtol=1e-6)
+    assert (np.diff(found.bound) > -1e-10 * np.abs(found.bound[1:])).all()
+    np.testing.assert_allclose(found.kl[1::2], 0.0, atol=1e-9)
+    assert (np.asarray(found.kl[2::2]) > 0).all()
+
+
+def test_a_collapsing_component_begins_anew_and_says_so(x64, key):
+    """One component tight about one row: its variance goes to 0."""
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    start = Gmm(np.array([0.9, 0.1]), np.stack([x.mean(0), x[0]]), np.stack([np.eye(2), 1e-4 * np.eye(2)]))
+    with pytest.warns(gmm.Starved, match=r"1 components collapsed and began anew, at step \d"):
+        found = gmm.fit_em(key, x, 2, start=start, tolerance=1e-10)
+    assert int(found.reseeded.sum()) == 1
+    assert found.restarted == int(np.flatnonzero(found.reseeded)[0]) + 1
+    assert rising(found, 1e-10)
+    assert np.linalg.eigvalsh(found.params.covariance).min() > 1e-4
+    with pytest.warns(gmm.Starved, match="the fit ended before it"):
+        ended = gmm.fit_em(key, x, 2, start=start, max_reseeds=0)
+    assert int(ended.collapsed) == 1
+    assert np.isfinite(float(ended.objective))
+    quiet = gmm.fit_em(key, x, 2, start=start, prior_count=1.0)
+    assert int(quiet.reseeded.sum()) == 0
+
+
+def test_weights_count_rows(x64, key):
+    start = gmm.fit_em(key, IRIS, 2, num_starts=1, max_steps=1).params
+    weight = np.random.default_rng(1).integers(0, 3, len(IRIS)).astype(float)
+    weighted = gmm.fit_em(key, vaejax.Batch(IRIS, weight=weight), 2, start=start, max_steps=20, tolerance=0.0)
+    repeated = gmm.fit_em(key, np.repeat(IRIS, weight.astype(int), axis=0), 2, start=start, max_steps=20, tolerance=0.0)
+    np.testing.assert_allclose(weighted.trace[:4], repeated.trace[:4], rtol=1e-9)
+    np.testing.assert_allclose(
+        gmm.bic(weighted.params, vaejax.Batch(IRIS, weight=weight)),
+        gmm.bic(repeated.params, np.repeat(IRIS, weight.astype(int), axis=0)), rtol=1e-9,
+    )  # fmt: skip
+
+
+def test_many_starts_keep_the_best(x64, key):
+    found = gmm.fit_em(key, IRIS, 3, num_starts=20)
+    assert found.starts.shape == (20,)
+    np.testing.assert_allclose(found.objective, np.max(found.starts), rtol=1e-12)
+    np.testing.assert_allclose(found.objective, dense(found.params, IRIS).sum(), rtol=1e-9)
+    assert float(found.objective) == pytest.approx(-180.185, abs=0.01)
+
+
+def test_float32_far_from_the_origin(key):
+    """No difference of large squares: the scatter of clusters 1000 away is as good as near 0."""
+    x = IRIS - IRIS.mean(0)
+    near, far = (
+        gmm.fit_em(key, (x + shift).astype(np.float32), 3, num_starts=3, tolerance=0.0, max_steps=40)
+        for shift in (0, 1000)
+    )
+    assert rising(near, 1e-5)
+    assert rising(far, 1e-5)
+    np.testing.assert_allclose(near.objective, far.objective, rtol=2e-2)
+
+
+def test_draws_have_the_moments(key):
+    params = Gmm(
+        jnp.array([0.3, 0.7]),
+        jnp.array([[-2.0, 0.0], [1.0, 3.0]]),
+        jnp.array([[[1.0, 0.5], [0.5, 2.0]], [[0.2, 0.0], [0.0, 0.1]]]),
+    )
+    x, component = gmm.sample(params, key, 20_000)
+    assert abs(float(component.mean()) - 0.7) < 5 * np.sqrt(0.21 / 20_000)
+    mean = params.weight @ params.mean
+    error = np.asarray(x).std(0) / np.sqrt(len(x))
+    assert (np.abs(x.mean(0) - mean) < 5 * error).all()
+    np.testing.assert_allclose(np.cov(x[component == 0].T), params.covariance[0], atol=0.12)
+
+
+def test_refusals(key):
+    with pytest.raises(ValueError, match="needs at least 5 rows, got 3"):
+        gmm.fit_em(key, IRIS[:3], 5)
+    with pytest.raises(ValueError, match="num_components must be at least 1"):
+        gmm.fit_em(key, IRIS, 0)
+    with pytest.raises(ValueError, match="NaN"):
+        gmm.fit_em(key, np.where(IRIS > 7, np.nan, IRIS), 2)
+    with pytest.raises(ValueError, match="column 4 is constant"):
+        gmm.fit_em(key, np.c_[IRIS, np.ones(150)], 2)
+    with pytest.raises(ValueError, match="5 columns span 4 dimensions"):
+        gmm.fit_em(key, np.c_[IRIS, IRIS.sum(1)], 2)
+    with pytest.raises(ValueError, match="needs complete rows"):
+        gmm.fit_em(key, vaejax.Batch(IRIS, mask=IRIS < 7), 2)
+    with pytest.raises(ValueError, match="did you mean 'spherical'"):
+        gmm.fit_em(key, IRIS, 2, covariance="sphericl")
+    with pytest.raises(ValueError, match=r"start.covariance must have shape \[2, 4, 4\]"):
+        gmm.fit_em(key, IRIS, 2, start=Gmm(np.ones(2) / 2, IRIS[:2], np.ones((2, 4))))
+    with pytest.raises(TypeError, match="typed key"):
+        gmm.fit_em(jnp.zeros(2, jnp.uint32), IRIS, 2)

@@ -1,0 +1,200 @@
+"""Gaussian mixtures: p(x) = Σ_k π_k N(x; μ_k, Σ_k), with everything about them exact."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaejax import checks
+from vaejax.conjugate import criteria
+from vaejax.conjugate.gmm.structures import Structure, structure
+from vaejax.dists import MultivariateNormal, OneHotCategorical, diagonal_normal
+from vaejax.linalg import cholesky, inverse_tril, log_diagonal
+from vaejax.types import Array, Key, Model
+
+
+class Gmm(NamedTuple):
+    """The parameters of a Gaussian mixture.
+
+    Attributes:
+        weight: ``[K]`` π, of sum 1.
+        mean: ``[K, d]``.
+        covariance: ``[K, d, d]``, or ``[1, d, d]`` shared by all, or variances ``[K, d]``, or ``[K, 1]``.
+    """
+
+    weight: Array
+    mean: Array
+    covariance: Array
+
+
+class Whitener(NamedTuple):
+    """What turns rows into log-densities: −½ |A_k x − b_k|² + c_k.
+
+    Attributes:
+        matrix: ``[K or 1, d, d]`` A, lower triangular, or its diagonal ``[K, d or 1]``.
+        mean: ``[K, d]``.
+        constant: ``[K]`` c.
+    """
+
+    matrix: Array
+    mean: Array
+    constant: Array
+
+
+def whitener(params: Gmm) -> Whitener:
+    """Of log π_k + log N(x; μ_k, Σ_k)."""
+    size = params.mean.shape[-1]
+    if params.covariance.ndim == 3:
+        matrix = inverse_tril(cholesky(params.covariance))
+        log_det = log_diagonal(matrix)
+    else:
+        matrix = jax.lax.rsqrt(params.covariance)
+        log_det = jnp.sum(jnp.broadcast_to(jnp.log(matrix), params.mean.shape), -1)
+    constant = jnp.log(params.weight) + log_det - 0.5 * size * math.log(2 * math.pi)
+    return Whitener(matrix, params.mean, jnp.broadcast_to(constant, params.weight.shape))
+
+
+def scores(white: Whitener, columns: Array) -> Array:
+    """``[K, n]`` log π_k N(x_n; μ_k, Σ_k) of rows that stand as columns ``[d, n]``, by one matrix product.
+
+    Rows come last so that sums over d and K run over whole vectors of them.
+    """
+    matrix, mean, constant = white
+    count, size = mean.shape
+    if matrix.ndim == 2:
+        y = (columns - mean[:, :, None]) * matrix[:, :, None]
+    elif len(matrix) == 1:
+        y = matrix[0] @ columns - (mean @ matrix[0].T)[:, :, None]
+    else:
+        centre = jnp.einsum("kij,kj->ki", matrix, mean).reshape(count * size, 1)
+        y = (matrix.reshape(count * size, size) @ columns - centre).reshape(count, size, -1)
+    return constant[:, None] - 0.5 * jnp.sum(y**2, 1)
+
+
+def row_scores(white: Whitener, x: Array) -> Array:
+    """`scores` of rows ``[*batch, d]``: ``[*batch, K]``."""
+    return scores(white, x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], -1)
+
+
+def log_joint(params: Gmm, x: Array) -> Array:
+    """``[*batch, K]`` log π_k N(x; μ_k, Σ_k)."""
+    params = Gmm(*map(jnp.asarray, params))
+    checks.event_shape(x, params.mean.shape[-1:])
+    return row_scores(whitener(params), jnp.asarray(x, params.mean.dtype))
+
+
+def log_prob(params: Gmm, x: Any) -> Array:
+    """log p(x) ``[*batch]`` nats of rows ``[*batch, d]``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> params = Gmm(jnp.array([0.5, 0.5]), jnp.zeros((2, 3)), jnp.ones((2, 1)))
+        >>> log_prob(params, jnp.zeros((4, 3))).shape
+        (4,)
+    """
+    return jax.nn.logsumexp(log_joint(params, _complete(x)), axis=-1)
+
+
+def posterior(params: Gmm, x: Any) -> OneHotCategorical:
+    """p(k|x), the responsibilities, as one-hot components; ``.probs`` are ``[*batch, K]``.
+
+    Source:
+        Bishop 2006, eq. 9.13.
+    """
+    return OneHotCategorical(jax.nn.log_softmax(log_joint(params, _complete(x)), axis=-1))
+
+
+def bound(params: Gmm, q: OneHotCategorical, x: Any) -> Array:
+    """L(q) = E_q log p(x, k) + H(q) for any responsibilities, ``[*batch]`` nats: log p(x) − KL(q ‖ p(k|x)).
+
+    Source:
+        Bishop 2006, eq. 9.71.
+    """
+    joint = log_joint(params, _complete(x))
+    return jnp.sum(jnp.where(q.probs > 0, q.probs * joint, 0.0), -1) + q.entropy()
+
+
+def sample(params: Gmm, key: Key, num_samples: int) -> tuple[Array, Array]:
+    """Draws ``[n, d]`` and the component of each ``[n]``.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> params = Gmm(jnp.array([0.5, 0.5]), jnp.array([[-9.0], [9.0]]), jnp.ones((2, 1)))
+        >>> x, component = sample(params, jax.random.key(0), 5)
+        >>> bool(((x[:, 0] > 0) == (component == 1)).all())
+        True
+    """
+    checks.key(key)
+    checks.positive_int(num_samples, "num_samples")
+    which, noise = jax.random.split(key)
+    component = jax.random.categorical(which, jnp.log(params.weight), shape=(num_samples,))
+    normal = jax.random.normal(noise, (num_samples, params.mean.shape[-1]), params.mean.dtype)
+    return _component(params, jax.nn.one_hot(component, len(params.weight), dtype=normal.dtype)).from_standard(
+        normal
+    ), component
+
+
+def num_parameters(params: Gmm, covariance: str | Structure | None = None) -> int:
+    """How many numbers a mixture of this shape leaves free; ``covariance`` where its shape does not say ("equal_shape")."""
+    count, size = params.mean.shape
+    if covariance is None:
+        shape = params.covariance.shape
+        square, shared, round_ = len(shape) == 3, shape[0] == 1 < count, shape[-1] == 1 < size
+        covariance = ("tied" if shared else "full") if square else ("spherical" if round_ else "diag")
+    return count - 1 + count * size + structure(covariance).num_parameters(count, size)
+
+
+def aic(params: Gmm, x: Any, covariance: str | Structure | None = None) -> Array:
+    """Akaike's criterion 2 p − 2 log p(x), of all data: smaller is better."""
+    return criteria.aic(log_prob(params, x), x, num_parameters(params, covariance))
+
+
+def bic(params: Gmm, x: Any, covariance: str | Structure | None = None) -> Array:
+    """Schwarz's criterion p log n − 2 log p(x), of all data: smaller is better. n is the sum of the weights."""
+    return criteria.bic(log_prob(params, x), x, num_parameters(params, covariance))
+
+
+def as_model(params: Gmm) -> Model:
+    """The same as a `Model` of one-hot components with its exact posterior, whose ``init`` returns ``params``.
+
+    Every importance weight is the evidence; `vaejax.evaluate.exact_log_marginal` enumerates the components.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, vaejax
+        >>> params = Gmm(jnp.array([0.3, 0.7]), jnp.array([[-1.0], [2.0]]), jnp.ones((2, 1)))
+        >>> exact = vaejax.evaluate.exact_log_marginal(as_model(params), params, jnp.ones((1, 1)))
+        >>> bool(abs(exact - log_prob(params, jnp.ones((1, 1))))[0] < 1e-5)
+        True
+    """
+
+    def prior(params: Gmm) -> OneHotCategorical:
+        return OneHotCategorical(jnp.log(params.weight))
+
+    return Model(lambda key, batch=None: params, posterior, prior, _likelihood)
+
+
+def _likelihood(params: Gmm, z: Array) -> Any:
+    if params.covariance.ndim == 3:
+        return _component(params, z)
+    variance = jnp.einsum("...k,kd->...d", z, jnp.broadcast_to(params.covariance, params.mean.shape))
+    return diagonal_normal(z @ params.mean, jnp.sqrt(variance))
+
+
+def _component(params: Gmm, z: Array) -> MultivariateNormal:
+    """N(μ_z, Σ_z) of one-hot components."""
+    count, size = params.mean.shape
+    if params.covariance.ndim == 3:
+        tril = cholesky(params.covariance)
+    else:
+        tril = jnp.sqrt(jnp.broadcast_to(params.covariance, (count, size)))[:, :, None] * jnp.eye(size)
+    if len(tril) == 1:
+        return MultivariateNormal(z @ params.mean, tril[0])
+    return MultivariateNormal(z @ params.mean, jnp.einsum("...k,kij->...ij", z, tril))
+
+
+def _complete(x: Any) -> Array:
+    batch = checks.batch(x, "x")
+    if batch.mask is not None:
+        raise ValueError("a Gaussian mixture needs complete rows, got a mask; leave incomplete rows out")
+    return batch.x

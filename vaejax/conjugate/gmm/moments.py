@@ -1,0 +1,97 @@
+"""The E-step: responsibilities, summed over chunks of rows into what the M-step needs."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.conjugate.gmm.density import Whitener, scores
+from vaejax.types import Array
+
+# Entries of the arrays [rows, components, d] that one chunk makes: they then stay in a core's cache.
+_CHUNK_ENTRIES = 2**18
+_MIN_ROWS = 256
+
+
+class Moments(NamedTuple):
+    """Of the rows that each component takes.
+
+    Attributes:
+        total: ``[K]`` Σ_n w_n r_nk.
+        mean: ``[K, d]``.
+        scatter: ``[K, d, d]`` Σ_n w_n r_nk (x_n − mean_k)(x_n − mean_k)ᵀ, or its diagonal ``[K, d]``.
+    """
+
+    total: Array
+    mean: Array
+    scatter: Array
+
+
+class Rows(NamedTuple):
+    """Data in chunks: ``x`` ``[chunks, d, rows]`` and ``weight`` ``[chunks, rows]``, 0 for rows that only fill up."""
+
+    x: Array
+    weight: Array
+
+
+def at_once(num_rows: int, size: int, num_components: int) -> int:
+    """How many fits may share a pass over the rows before its chunks become too short to be worth one."""
+    return max(1, _CHUNK_ENTRIES // (num_components * size * min(num_rows, _MIN_ROWS)))
+
+
+def in_chunks(x: Array, weight: Array, num_components: int, copies: int = 1) -> Rows:
+    """Rows padded and cut so that a chunk's work stays in cache; ``copies`` fits share the pass."""
+    entries = num_components * x.shape[1] * copies
+    rows = max(16, min(_CHUNK_ENTRIES // entries, len(x)))
+    chunks = -(-len(x) // rows)
+    rows = -(-len(x) // chunks)
+    extra = chunks * rows - len(x)
+    columns = jnp.pad(x, ((0, extra), (0, 0))).reshape(chunks, rows, -1).swapaxes(1, 2)
+    return Rows(columns, jnp.pad(weight, (0, extra)).reshape(chunks, rows))
+
+
+def expect(white: Whitener, rows: Rows, diagonal: bool) -> tuple[Moments, Array]:
+    """Moments under the responsibilities ∝ exp of the scores, and Σ_n w_n log Σ_k exp(score_nk).
+
+    Second moments are taken of x − μ_k with the means of the E-step, near the new ones: no difference of large squares.
+    """
+    mean = white.mean
+    count, size = mean.shape
+
+    def chunk(sums: tuple, part: Rows) -> tuple[tuple, None]:
+        x, weight = part
+        score = scores(white, x)
+        evidence = jax.nn.logsumexp(score, axis=0)
+        taken = jnp.exp(score - evidence) * weight
+        away = x - mean[:, :, None]
+        first = taken[:, None, :] * away
+        second = jnp.sum(first * away, -1) if diagonal else first.reshape(count * size, -1) @ x.T
+        found = (jnp.sum(taken, -1), jnp.sum(first, -1), second, jnp.sum(weight * evidence))
+        return jax.tree.map(jnp.add, sums, found), None
+
+    dtype = rows.x.dtype
+    second = jnp.zeros((count, size) if diagonal else (count * size, size), dtype)
+    begin = (jnp.zeros(count, dtype), jnp.zeros((count, size), dtype), second, jnp.zeros((), dtype))
+    (total, first, second, evidence), _ = jax.lax.scan(chunk, begin, rows)
+    shift = first / jnp.maximum(total, jnp.finfo(dtype).tiny)[:, None]
+    if diagonal:
+        scatter = jnp.maximum(second - first * shift, 0.0)
+    else:
+        outer = second.reshape(count, size, size) - first[:, :, None] * (mean + shift)[:, None, :]
+        scatter = 0.5 * (outer + outer.swapaxes(1, 2))
+    return Moments(total, mean + shift, scatter), evidence
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of two sets of rows together (Chan, Golub & LeVeque 1983)."""
+    total = a.total + b.total
+    share = b.total / jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+    delta = b.mean - a.mean
+    between = (a.total * share)[:, None] * delta
+    outer = between * delta if a.scatter.ndim == 2 else between[:, :, None] * delta[:, None, :]
+    return Moments(total, a.mean + share[:, None] * delta, a.scatter + b.scatter + outer)
+
+
+def scaled(moments: Moments, factor: Array | float) -> Moments:
+    """As if each row counted ``factor`` times."""
+    return Moments(moments.total * factor, moments.mean, moments.scatter * factor)

@@ -1,0 +1,118 @@
+"""What every fit of this room takes: a table of numbers, one example a row."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaejax import checks
+from vaejax.types import Array, Batch, default_float, observed
+
+
+class Table(NamedTuple):
+    """Rows with missing entries 0, the mask where any is missing, weights (ones where none were given)."""
+
+    x: Array
+    mask: Array | None
+    weight: Array
+
+
+def table(x: Any, model: str, *, missing: bool = False, minimum: int = 2) -> Table:
+    """Checks data of a fit and makes them floats.
+
+    Args:
+        x: ``[n, d]``, or a `Batch` with weights, and with a mask where ``missing`` allows one.
+        model: its name, for the errors.
+        missing: whether entries may be missing.
+        minimum: rows needed.
+    """
+    batch = checks.batch(x, "x")
+    if batch.x.ndim != 2:
+        raise ValueError(f"x must be [n, d], got {list(batch.x.shape)}; flatten images with x.reshape(len(x), -1)")
+    if batch.context is not None:
+        raise ValueError(f"{model} takes no context; give Batch(x, mask=, weight=) or x")
+    batch = _counted(batch)
+    mask = batch.mask
+    if mask is not None and checks.is_concrete(mask) and np.asarray(mask).all():
+        mask = None
+    if mask is not None and not missing:
+        raise ValueError(
+            f"{model} needs complete rows, and entries are missing; ppca.fit_em and factor_analysis serve holes"
+        )
+    if len(batch.x) < minimum:
+        counted = "" if batch.weight is None else " of positive weight"
+        raise ValueError(
+            f"{model} needs at least {minimum} rows{counted}, got {len(batch.x)}; use more data, or a smaller model"
+        )
+    _some_everywhere(mask)
+    weight = (
+        jnp.ones(len(batch.x), default_float()) if batch.weight is None else jnp.asarray(batch.weight, default_float())
+    )
+    return Table(observed(batch._replace(x=jnp.asarray(batch.x, default_float()), mask=mask)), mask, weight)
+
+
+def _counted(batch: Batch) -> Batch:
+    """Without the rows of weight 0, which would still be looked at for columns that never vary."""
+    weight = batch.weight
+    if weight is None or not checks.is_concrete(batch) or np.all(np.asarray(weight) > 0):
+        return batch
+    return jax.tree.map(lambda leaf: leaf[np.asarray(weight) > 0], batch)
+
+
+def spread(x: Array, weight: Array) -> tuple[Array, Array]:
+    """Weighted mean ``[d]`` and 1/n covariance ``[d, d]``."""
+    total = jnp.sum(weight)
+    mean = weight @ x / total
+    centred = x - mean
+    return mean, (centred * weight[:, None]).T @ centred / total
+
+
+def centred(rows: Table) -> tuple[Array, Table]:
+    """The weighted mean ``[d]``, and the rows about it: far from the origin float32 has no digits left for them."""
+    mean = rows.weight @ rows.x / jnp.sum(rows.weight)
+    return mean, rows._replace(x=rows.x - mean)
+
+
+def no_constant_column(x: Array, model: str, mask: Array | None = None) -> None:
+    """Raises where a concrete column never varies where observed: its variance would go to 0 and the likelihood to infinity."""
+    if not checks.is_concrete(x, mask):
+        return
+    hidden: Any = np.ma.nomask if mask is None else ~np.asarray(mask)
+    host = np.ma.masked_array(np.asarray(x), hidden)
+    constant = np.flatnonzero(np.ma.filled(np.ma.ptp(host, axis=0), 0) == 0)
+    if len(constant):
+        which = (
+            f"column {constant[0]} is"
+            if len(constant) == 1
+            else f"{len(constant)} columns, the first {constant[0]}, are"
+        )
+        raise ValueError(
+            f"{which} constant, so that {model} has no maximum of its likelihood; leave out what never varies"
+        )
+
+
+def no_dependent_column(x: Array, model: str) -> None:
+    """Raises where concrete columns are linear functions of each other: every covariance would be singular."""
+    if not checks.is_concrete(x):
+        return
+    host = np.asarray(x, np.float64)
+    standardised = (host - host.mean(0)) / host.std(0)
+    correlation = np.cov(standardised.T, ddof=0).reshape(x.shape[1], -1)
+    # What the floats of the data cannot tell from 0.
+    rank = np.linalg.matrix_rank(correlation, tol=float(jnp.finfo(x.dtype).eps) ** 0.75, hermitian=True)
+    if rank < x.shape[1]:
+        raise ValueError(
+            f"the {x.shape[1]} columns span {rank} dimensions only, so that {model} has no maximum of its likelihood; leave columns out, "
+            "project first (ppca), or take covariance='diag'"
+        )
+
+
+def _some_everywhere(mask: Array | None) -> None:
+    if mask is None or not checks.is_concrete(mask):
+        return
+    host = np.asarray(mask)
+    for axis, name in ((0, "column"), (1, "row")):
+        empty = ~host.any(axis)
+        if empty.any():
+            raise ValueError(f"{name} {int(np.argmax(empty))} has no observed entry; leave it out")
