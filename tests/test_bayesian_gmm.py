@@ -2,7 +2,6 @@
 
 import warnings
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -124,12 +123,15 @@ def test_weights_count_rows(x64, key):
 def test_refusals(key):
     with pytest.raises(ValueError, match="degrees must be finite, greater than 3"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, degrees=3.0)
+    with pytest.raises(ValueError, match="column 4 is constant"):
+        bayesian_gmm.fit_cavi(key, np.c_[IRIS, np.full(150, 37.7)], 2)
     with pytest.raises(ValueError, match="scatter must be positive definite"):
-        bayesian_gmm.fit_cavi(key, np.c_[IRIS, np.ones(150)], 2)
+        bayesian_gmm.fit_cavi(key, IRIS, 2, scatter=np.ones((4, 4)))
+    with pytest.raises(ValueError, match="for 5 components"):
+        bayesian_gmm.fit_cavi(key, IRIS, 5, start=gmm.Gmm(np.ones(3) / 3, IRIS[:3], np.stack([np.eye(4)] * 3)))
     with pytest.raises(ValueError, match="concentration must be finite, greater than 0"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, concentration=0.0)
     with pytest.raises(ValueError, match="200 components need as many rows"):
         bayesian_gmm.fit_cavi(key, IRIS, 200)
     with pytest.raises(ValueError, match="complete rows"):
         bayesian_gmm.posterior(None, vaejax.Batch(jnp.ones((2, 2)), mask=jnp.ones((2, 2), bool)))
-    assert jax.tree.leaves(bayesian_gmm.fit_cavi(key, IRIS, 2, max_steps=1).params)

@@ -96,3 +96,30 @@ def test_draws_and_refusals(key):
         factor_analysis.fit_em(key, np.where(np.arange(SIZE) == 0, 1.0, X), 2)
     with pytest.raises(ValueError, match="below the 8 columns"):
         factor_analysis.fit_em(key, X, 8)
+
+
+@pytest.mark.parametrize("module", [ppca, factor_analysis])
+@pytest.mark.parametrize("scale", [0.1, 0.03])
+def test_float32_with_little_noise(key, module, scale):
+    """Sums of squares: the trace falls by no more than rounding, and densities are those of float64."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 10)) + scale * rng.normal(size=(2000, 10))).astype(np.float32)
+    found = module.fit_em(key, x, 2, tolerance=1e-7)
+    trace = np.asarray(found.trace)[: int(found.num_steps) + 1]
+    assert (np.diff(trace) > -1e-5 * np.abs(trace[1:])).all()
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found.params)
+        exact = module.log_prob(params, x.astype(np.float64))
+    np.testing.assert_allclose(module.log_prob(found.params, x), exact, rtol=1e-3, atol=1e-2)
+
+
+def test_no_noise_is_refused(key):
+    x = np.random.default_rng(0).normal(size=(50, 2)) @ np.random.default_rng(1).normal(size=(2, 5))
+    with pytest.raises(ValueError, match="leave no noise"):
+        ppca.fit_em(key, x, 2)
+    with pytest.raises(ValueError, match="leave no noise"):
+        ppca.fit_ml(x[:3], 2)
+    wide = np.random.default_rng(2).normal(size=(500, 5)) * np.array([1e4, 1, 1, 1, 1])
+    np.testing.assert_allclose(
+        ppca.fit_ml(wide.astype(np.float32), 1).variance, np.linalg.eigvalsh(np.cov(wide.T))[:-1].mean(), rtol=0.05
+    )

@@ -108,6 +108,8 @@ def test_em_never_falls(covariance, dtype):
         found = jax.vmap(fit)(jax.random.split(jax.random.key(1), 100), jnp.asarray(many(100, dtype)))
         steps, trace = np.asarray(found.num_steps), np.asarray(found.trace)
     assert (steps > 3).mean() > 0.9
+    assert (np.asarray(found.collapsed) == 0).mean() > 0.8
+    assert found.objective.shape == (100,)
     tolerance = 1e-10 if dtype == np.float64 else 1e-5
     fall = np.diff(trace, axis=1) + tolerance * np.abs(trace[:, 1:])
     assert (np.where(np.arange(60) < steps[:, None], fall, 0.0) >= 0).all()
@@ -235,3 +237,31 @@ def test_refusals(key):
         gmm.fit_em(key, IRIS, 2, start=Gmm(np.ones(2) / 2, IRIS[:2], np.ones((2, 4))))
     with pytest.raises(TypeError, match="typed key"):
         gmm.fit_em(jnp.zeros(2, jnp.uint32), IRIS, 2)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_small_components_far_apart_are_none_that_collapse(key, covariance):
+    """Two blobs of 100 rows, 1500 standard deviations apart, in float32."""
+    x = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    x[100:, 0] += 1500
+    found = gmm.fit_em(key, x, 2, covariance=covariance)
+    assert int(found.reseeded.sum()) == 0
+    np.testing.assert_allclose(found.params.weight, 0.5, atol=1e-6)
+    np.testing.assert_allclose(
+        found.objective, dense(jax.tree.map(lambda a: np.asarray(a, np.float64), found.params), x).sum(), rtol=1e-3
+    )
+
+
+def test_half_steps_take_weights(x64, key):
+    weight = np.random.default_rng(2).integers(1, 4, len(IRIS)).astype(float)
+    start = gmm.fit_em(key, IRIS, 2, num_starts=1, max_steps=1).params
+    found = half_steps(gmm, start, vaejax.Batch(IRIS, weight=weight), num_steps=2)
+    np.testing.assert_allclose(found.log_likelihood[0], weight @ gmm.log_prob(start, IRIS), rtol=1e-12)
+    assert (np.diff(found.bound) > -1e-9).all()
+
+
+def test_a_mask_is_refused_as_a_model(key):
+    params = gmm.fit_em(key, IRIS, 2, num_starts=1, max_steps=2).params
+    batch = vaejax.Batch(jnp.asarray(IRIS), mask=jnp.asarray(IRIS < 7))
+    with pytest.raises(ValueError, match="complete rows"):
+        vaejax.log_terms(gmm.as_model(params), params, key, batch)

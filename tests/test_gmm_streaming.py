@@ -36,6 +36,15 @@ def test_it_converges_from_a_sample(key):
     np.testing.assert_allclose(found.objective, gmm.fit_em(key, X.astype(np.float32), 3).objective, rtol=1e-4)
 
 
+def test_far_from_the_origin_in_float32(key):
+    near, far = (
+        gmm.fit_chunked(key, (X + shift).astype(np.float32), 3, chunk_size=700, max_steps=6) for shift in (0, 10_000)
+    )
+    trace = np.asarray(far.trace)[: int(far.num_steps) + 1]
+    assert (np.diff(trace) > -1e-5 * np.abs(trace[1:])).all()
+    np.testing.assert_allclose(far.objective, near.objective, rtol=1e-2)
+
+
 def test_stepwise_comes_near_in_one_pass(key):
     best = float(gmm.fit_em(key, X, 3).objective)
     start = gmm.fit_em(key, X[:40], 3, prior_count=2.0).params
@@ -62,6 +71,10 @@ def test_bad_sources_are_refused(key):
         gmm.fit_chunked(key, lambda: once, 2, max_steps=1)
     with pytest.raises(ValueError, match=r"arrays \[m, 3\], got shape \[5, 2\]"):
         gmm.fit_chunked(key, lambda: [X[:9], X[:5, :2]], 2)
+    with pytest.raises(ValueError, match="got list"):
+        gmm.fit_chunked(key, X.tolist(), 2)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        gmm.fit_stepwise(key, X, 2, batch_size=0)
     with pytest.raises(ValueError, match="NaN"):
         gmm.fit_stepwise(key, np.where(X > 6, np.nan, X), 2)
     with pytest.raises(ValueError, match=r"power must be finite, greater than 0.5"):

@@ -39,7 +39,15 @@ def test_as_a_model_every_weight_is_the_evidence(x64, key):
     assert set(np.unique(component)) <= {0, 1}
 
 
+def test_columns_that_never_vary_are_borne(key):
+    x = np.c_[IRIS, np.zeros(len(IRIS))].astype(np.float32)
+    assert np.isfinite(float(mppca.fit_em(key, x, 2, 1, num_starts=2, max_steps=20).objective))
+
+
 def test_refusals(key):
+    params = mppca.fit_em(key, IRIS, 1, 1, num_starts=1, max_steps=2).params
+    with pytest.raises(ValueError, match="complete rows"):
+        mppca.as_model(params).posterior(params, jnp.asarray(IRIS), mask=jnp.asarray(IRIS < 7))
     with pytest.raises(ValueError, match="below the 4 columns"):
         mppca.fit_em(key, IRIS, 2, 4)
     with pytest.raises(TypeError, match="its own covariance"):

@@ -21,6 +21,7 @@ def cholesky(matrix: Array) -> Array:
         >>> cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]])).tolist()
         [[2.0, 0.0], [1.0, 2.0]]
     """
+    matrix = jnp.asarray(matrix, jnp.result_type(matrix, jnp.float32))
     size = matrix.shape[-1]
     below = jnp.arange(size)
 
@@ -71,6 +72,36 @@ def inverse_tril(tril: Array) -> Array:
 def _inverse_tril_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     inverse = inverse_tril(*primals)
     return inverse, -inverse @ jnp.tril(tangents[0]) @ inverse
+
+
+@jax.custom_jvp
+def solve_tril(tril: Array, vector: Array) -> Array:
+    """L⁻¹ v of ``[..., d, d]`` and ``[..., d]``, leading axes broadcast.
+
+    A factor that all vectors share is inverted once; where each has its own, forward substitution.
+    """
+    if tril.ndim == 2:
+        return vector @ inverse_tril(tril).T
+    size = tril.shape[-1]
+    shape = jnp.broadcast_shapes(tril.shape[:-1], vector.shape)
+
+    def row(i: Array, found: Array) -> Array:
+        given = jax.lax.dynamic_index_in_dim(tril, i, axis=-2, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(given, i, axis=-1, keepdims=False)
+        wanted = jax.lax.dynamic_index_in_dim(vector, i, axis=-1, keepdims=False)
+        # Entries not found yet are 0.
+        new = (wanted - jnp.sum(given * found, -1)) / pivot
+        return jax.lax.dynamic_update_index_in_dim(found, new, i, axis=-1)
+
+    return jax.lax.fori_loop(0, size, row, jnp.zeros(shape, vector.dtype))
+
+
+@solve_tril.defjvp
+def _solve_tril_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    tril, (moved_tril, moved) = primals[0], tangents
+    found = solve_tril(*primals)
+    change = jnp.einsum("...ij,...j->...i", jnp.tril(moved_tril), found)
+    return found, solve_tril(tril, moved - change)
 
 
 def log_diagonal(tril: Array) -> Array:

@@ -14,7 +14,7 @@ from vaejax.conjugate.gmm import Gmm, starts
 from vaejax.conjugate.gmm.density import Whitener, row_scores, whitener
 from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks
 from vaejax.conjugate.gmm.structures import structure
-from vaejax.conjugate.table import Table, centred, spread, table
+from vaejax.conjugate.table import Table, centred, no_constant_column, spread, table
 from vaejax.dists import OneHotCategorical
 from vaejax.linalg import cholesky, inverse_tril, log_diagonal
 from vaejax.types import Array, Key
@@ -122,7 +122,7 @@ def fit_cavi(
             )
         begin = starts.several(jax.random.split(key, num_starts), rows, num_components, structure("full"), start)
     else:
-        begin = jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.x.dtype)[None], start)
+        begin = starts.given(start, rows, num_components, structure("full"))
         begin = begin._replace(mean=begin.mean - centre)
     found = _fit(begin, rows, prior, jnp.asarray(tolerance, rows.x.dtype), max_steps)
     params = found.params
@@ -260,18 +260,14 @@ def _prior(rows: Table, concentration: Any, strength: Any, mean: Any, degrees: A
     checks.real(strength, "strength", minimum=0.0, open_minimum=True)
     degrees = size if degrees is None else degrees
     checks.real(degrees, "degrees", minimum=size - 1.0, open_minimum=True)
-    found_mean, covariance = spread(rows.x, rows.weight)
-    numbers = (
-        concentration,
-        strength,
-        found_mean if mean is None else mean,
-        degrees,
-        covariance if scatter is None else scatter,
-    )
-    prior = Prior(*(jnp.asarray(value, rows.x.dtype) for value in numbers))
+    centre, covariance = spread(rows.x, rows.weight)
+    mean, wide = centre if mean is None else mean, covariance if scatter is None else scatter
+    prior = Prior(*(jnp.asarray(value, rows.x.dtype) for value in (concentration, strength, mean, degrees, wide)))
     checks.event_shape(prior.mean, (size,), "mean")
     checks.event_shape(prior.scatter, (size, size), "scatter")
-    if checks.is_concrete(prior.scatter) and jnp.any(starts.pivots(prior.scatter[None]) <= 0):
+    if scatter is None:
+        no_constant_column(rows.x, "the default prior")
+    if checks.is_concrete(prior.scatter) and starts.singular(prior.scatter[None], jnp.diagonal(prior.scatter))[0]:
         raise ValueError(
             "scatter must be positive definite (the data's covariance is not, where a column is constant); give one"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.dists import kl_divergence
-from vaejax.types import Array, Key, Params
+from vaejax.types import Array, Key, Params, as_batch
 
 
 class FitResult(NamedTuple):
@@ -37,11 +37,15 @@ class FitResult(NamedTuple):
     @property
     def objective(self) -> Array:
         """What is maximised, at ``params``: the end of the trace, nats for all data."""
-        return self.trace[self.num_steps]
+        if np.ndim(self.num_steps) == 0:
+            return self.trace[self.num_steps]
+        return jnp.take_along_axis(self.trace, self.num_steps[..., None], axis=-1)[..., 0]
 
     @property
     def restarted(self) -> int:
-        """The step from which the trace rises without a break: after the last re-seed, 0 without any."""
+        """The step from which the trace of one fit rises without a break: after the last re-seed, 0 without any."""
+        if np.ndim(self.num_steps):
+            raise ValueError(f"restarted is that of one fit, got {np.shape(self.num_steps)} of them; take one first")
         steps = np.flatnonzero(np.asarray(self.reseeded)) if self.reseeded is not None else np.zeros(0, int)
         return int(steps[-1]) + 1 if len(steps) else 0
 
@@ -59,7 +63,7 @@ def iterate(
     key: Key | None = None,
     mend: Mend | None = None,
 ) -> FitResult:
-    """Steps until one gains less than ``tolerance`` times the size of the objective, or ``max_steps`` are made.
+    """Steps until one gains less than ``tolerance`` times the size of the objective, that is no longer finite, or ``max_steps`` are made.
 
     Args:
         step: params -> better ones, and the objective of those given, which the E-step knows.
@@ -73,7 +77,9 @@ def iterate(
     """
 
     def more(state: Any) -> Array:
-        return (state.num_steps < max_steps) & ~state.converged & (state.collapsed == 0)
+        last = state.trace[jnp.maximum(state.num_steps - 1, 0)]
+        failed = (state.num_steps > 0) & ~jnp.isfinite(last)
+        return (state.num_steps < max_steps) & ~state.converged & (state.collapsed == 0) & ~failed
 
     def advance(state: Any) -> FitResult:
         at = state.num_steps
@@ -138,9 +144,12 @@ def half_steps(model: Any, params: Params, x: Any, *, num_steps: int, q: Any = N
     """
     checks.positive_int(num_steps, "num_steps")
 
-    def look(q: Any, params: Params) -> tuple[Array, Array, Array]:
+    weight = as_batch(x).weight
+
+    def look(q: Any, params: Params) -> tuple[Array, ...]:
         kl = kl_divergence(q, model.posterior(params, x))
-        return jnp.sum(model.bound(params, q, x)), jnp.sum(kl), jnp.sum(model.log_prob(params, x))
+        rows = (model.bound(params, q, x), kl, model.log_prob(params, x))
+        return tuple(jnp.sum(row if weight is None else weight * row) for row in rows)
 
     seen = [look(model.posterior(params, x) if q is None else q, params)]
     for _ in range(num_steps):

@@ -29,7 +29,7 @@ class FactorAnalysis(NamedTuple):
     noise: Array
 
 
-# A smaller share of noise counts as none, as in R's factanal.
+# The least share of noise that R's factanal allows.
 WHOLE = 0.005
 
 
@@ -50,7 +50,7 @@ def fit_em(
 
     A uniqueness may go to 0 (a Heywood case), where the likelihood has no maximum inside: it is kept at or above ``min_noise`` times the
     column's variance, which keeps each M-step a maximum and the log-likelihood rising. EM goes there ever slower, so that a warning names
-    the columns that end with less than 0.005 of their variance. W is turned to its principal axes at the end.
+    the columns that end with less than 0.005 of their variance, still falling. W is turned to its principal axes at the end.
 
     Args:
         key: typed key, of the start.
@@ -89,9 +89,9 @@ def fit_em(
     least = share * begin.noise
     noise = Noise(jnp.asarray(False), least)
     found = linear_gaussian.fit(begin, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype))
-    _report(found, begin.noise)
-    weight = linear_gaussian.principal(found.params.weight, found.params.noise)
-    return found._replace(params=FactorAnalysis(found.params.mean, weight, found.params.noise))
+    found = linear_gaussian.checked(found, "factor analysis")
+    _report(found.params, linear_gaussian.em_step(found.params, rows, noise).noise, begin.noise, least)
+    return found._replace(params=FactorAnalysis(*found.params))
 
 
 def em_step(params: FactorAnalysis, x: Any) -> FactorAnalysis:
@@ -161,10 +161,13 @@ def _opened(x: Any, latent_size: int) -> Table:
     return rows
 
 
-def _report(found: FitResult, variance: Array) -> None:
-    if not checks.is_concrete(found.params):
+def _report(params: Parts, later: Array, variance: Array, least: Array) -> None:
+    """Warns of columns whose noise is next to nothing and still falls from step to step, or has come to its least."""
+    if not checks.is_concrete(params):
         return
-    columns = np.flatnonzero(np.asarray(found.params.noise) < WHOLE * np.asarray(variance))
+    now, share = np.asarray(params.noise), np.asarray(params.noise / variance)
+    falling = (share < WHOLE) & (np.asarray(later) < (1 - 1e-4) * now)
+    columns = np.flatnonzero(falling | (now <= 1.001 * np.asarray(least)))
     if len(columns):
         warnings.warn(
             f"the factors explain columns {', '.join(map(str, columns[:5]))} whole (Heywood case): their uniqueness goes to 0, where the "

@@ -145,6 +145,21 @@ def num_loadings(size: int, latent_size: int) -> int:
     return size + size * latent_size - latent_size * (latent_size - 1) // 2
 
 
+def checked(found: FitResult, model: str) -> FitResult:
+    """The fit, W turned to its principal axes.
+
+    Raises:
+        ValueError: where it ended without a finite log-likelihood.
+    """
+    if checks.is_concrete(found.params) and not jnp.isfinite(found.objective):
+        raise ValueError(
+            f"the log-likelihood of {model} is not finite after {int(found.num_steps)} steps: squares overflow, or the latents "
+            "explain the rows and leave no noise; take fewer latents, more rows, columns of one scale, or float64"
+        )
+    parts = found.params
+    return found._replace(params=parts._replace(weight=principal(parts.weight, parts.noise)))
+
+
 def em_step(parts: Parts, rows: Table, noise: Noise) -> Parts:
     """One E-step and one M-step."""
     return fit(parts, rows, noise, 1, jnp.zeros((), rows.x.dtype)).params
@@ -152,26 +167,27 @@ def em_step(parts: Parts, rows: Table, noise: Noise) -> Parts:
 
 def _fit_covariance(begin: Parts, rows: Table, noise: Noise, max_steps: int, tolerance: Array) -> FitResult:
     total = jnp.sum(rows.weight)
-    mean, covariance = spread(rows.x, rows.weight)
+    mean, _ = spread(rows.x, rows.weight)
     size = len(mean)
     entries = jnp.broadcast_to(total, (size,))
+    # The covariance is F Fᵀ: with F all that follows are sums of squares, which float32 bears where differences would cancel.
+    root = jnp.linalg.qr((rows.x - mean) * jnp.sqrt(rows.weight / total)[:, None], mode="r").T
 
     def solved(parts: Parts) -> tuple[Array, Array, Array]:
-        """M⁻¹, B = M⁻¹ Wᵀ Ψ⁻¹ and the log-likelihood. A mean that is not that of the data adds to their covariance."""
+        """M⁻¹, G = M⁻¹ Wᵀ Ψ⁻¹ and the log-likelihood. A mean that is not that of the data adds to their covariance."""
         inverse, log_det = _inner(parts.weight, parts.noise, None)
         gain = inverse @ (parts.weight / parts.noise[:, None]).T
-        away = mean - parts.mean
-        seen = covariance + away[:, None] * away
-        distance = jnp.sum((jnp.diagonal(seen) - jnp.einsum("da,ae,ed->d", parts.weight, gain, seen)) / parts.noise)
+        seen = jnp.concatenate([root, (mean - parts.mean)[:, None]], 1)
+        latent = gain @ seen
+        distance = jnp.sum((seen - parts.weight @ latent) ** 2 / parts.noise[:, None]) + jnp.sum(latent**2)
         log_det = log_det + jnp.sum(jnp.log(parts.noise))
         return inverse, gain, -0.5 * total * (size * math.log(2 * math.pi) + log_det + distance)
 
     def step(parts: Parts) -> tuple[Parts, Array]:
         inverse, gain, evidence = solved(parts)
-        cross = covariance @ gain.T
-        second = inverse + gain @ cross
-        weight = cross @ inverse_and_log_det(second)[0]
-        squares = jnp.diagonal(covariance) - jnp.sum(weight * cross, -1)
+        latent = gain @ root
+        weight = root @ latent.T @ inverse_and_log_det(inverse + latent @ latent.T)[0]
+        squares = jnp.sum((root - weight @ latent) ** 2, 1) + jnp.einsum("da,ab,db->d", weight, inverse, weight)
         # The latents of data that are not centred where the model is have a mean of their own.
         centre = mean - weight @ (gain @ (mean - parts.mean))
         return Parts(centre, weight, noise.maximise(total * squares, entries)), evidence
@@ -214,7 +230,7 @@ def _infer(parts: Parts, residual: Array, seen: Array | None) -> tuple[Array, Ar
     mean = jnp.einsum("...ab,...b->...a", inverse, (residual / parts.noise) @ parts.weight)
     fitted = mean @ parts.weight.T
     present = jnp.ones_like(residual) if seen is None else seen
-    # rᵀ C⁻¹ r = rᵀ Ψ⁻¹ (r − W E z): no difference of large squares.
-    distance = jnp.sum(residual * (residual - fitted * present) / parts.noise, -1)
+    # rᵀ C⁻¹ r as a sum of squares: no difference of large ones.
+    distance = jnp.sum((residual - fitted * present) ** 2 / parts.noise, -1) + jnp.sum(mean**2, -1)
     constants = jnp.sum(present * jnp.log(2 * jnp.pi * parts.noise), -1)
     return mean, inverse, -0.5 * (distance + log_det + constants)

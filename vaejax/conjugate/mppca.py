@@ -11,7 +11,7 @@ from vaejax.conjugate.gmm import Gmm
 from vaejax.conjugate.gmm.structures import low_rank, low_rank_parts
 from vaejax.dists import Chain, MultivariateNormal, OneHotCategorical, diagonal_normal, standard_normal
 from vaejax.linalg import cholesky, inverse_and_log_det
-from vaejax.types import Array, Key, Model
+from vaejax.types import Array, Batch, Key, Model, as_batch
 
 
 class Mppca(NamedTuple):
@@ -102,7 +102,7 @@ def posterior(params: Mppca, x: Any) -> Chain:
     inner = weight.swapaxes(-1, -2) @ weight + params.variance[:, None, None] * jnp.eye(size, dtype=weight.dtype)
     inverse, _ = inverse_and_log_det(inner)
     gain = inverse @ weight.swapaxes(-1, -2)
-    rows = jnp.asarray(getattr(x, "x", x), params.mean.dtype)
+    rows = jnp.asarray(as_batch(x).x, params.mean.dtype)
     mean = jnp.einsum("kqd,...kd->...kq", gain, rows[..., None, :] - params.mean)
     tril = cholesky(params.variance[:, None, None] * inverse)
 
@@ -142,7 +142,10 @@ def as_model(params: Mppca) -> Model:
         scale = jnp.sqrt(component @ params.variance)
         return diagonal_normal(loc, jnp.broadcast_to(scale[..., None], loc.shape))
 
-    return Model(lambda key, batch=None: params, posterior, prior, likelihood)
+    def exact(params: Mppca, x: Array, *, mask: Array | None = None) -> Chain:
+        return posterior(params, Batch(x, mask=mask))
+
+    return Model(lambda key, batch=None: params, exact, prior, likelihood)
 
 
 def _standard(component: Array, size: int) -> Any:

@@ -55,7 +55,10 @@ def fit_ml(x: Any, latent_size: int) -> Ppca:
     if rows.mask is not None:
         raise ValueError("fit_ml needs complete rows, and entries are missing; use fit_em")
     params, largest = _maximum(rows, latent_size)
-    if checks.is_concrete(params) and not params.variance > jnp.finfo(rows.x.dtype).eps * largest:
+    if (
+        checks.is_concrete(params)
+        and not params.variance > (max(rows.x.shape) * jnp.finfo(rows.x.dtype).eps) ** 2 * largest
+    ):
         raise ValueError(
             f"{latent_size} latent dimensions explain all {len(rows.x)} rows and leave no noise, so that the likelihood has no bound; take "
             "fewer, or more rows"
@@ -99,15 +102,21 @@ def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, toleran
     rows = _opened(x, latent_size)
     begin = linear_gaussian.start(key, rows, latent_size)
     begin = begin._replace(noise=jnp.full_like(begin.noise, jnp.mean(begin.noise)))
-    found = linear_gaussian.fit(begin, rows, _noise(rows.x.shape[1]), max_steps, jnp.asarray(tolerance, rows.x.dtype))
-    weight = linear_gaussian.principal(found.params.weight, found.params.noise)
-    return found._replace(params=_ppca(found.params._replace(weight=weight)))
+    # Of the data's own rounding.
+    noise = _noise((100 * jnp.finfo(rows.x.dtype).eps) ** 2 * begin.noise)
+    found = linear_gaussian.fit(begin, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype))
+    found = linear_gaussian.checked(found, "probabilistic PCA")
+    if checks.is_concrete(found.params) and found.params.noise[0] <= 2 * noise.least[0]:
+        raise ValueError(
+            f"{latent_size} latents explain all {len(rows.x)} rows and leave no noise; take fewer, or more rows"
+        )
+    return found._replace(params=_ppca(found.params))
 
 
 def em_step(params: Ppca, x: Any) -> Ppca:
     """One E-step and one M-step."""
     rows = _opened(x, params.weight.shape[1])
-    return _ppca(linear_gaussian.em_step(_parts(params), rows, _noise(len(params.mean))))
+    return _ppca(linear_gaussian.em_step(_parts(params), rows, _noise(jnp.zeros(len(params.mean)))))
 
 
 def log_prob(params: Ppca, x: Any) -> Array:
@@ -181,8 +190,8 @@ def as_model(params: Ppca) -> Model:
     return linear_gaussian.as_model(params, _parts)
 
 
-def _noise(size: int) -> Noise:
-    return Noise(jnp.asarray(True), jnp.zeros(size))
+def _noise(least: Array) -> Noise:
+    return Noise(jnp.asarray(True), least)
 
 
 def _parts(params: Ppca) -> Parts:

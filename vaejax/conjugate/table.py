@@ -32,6 +32,8 @@ def table(x: Any, model: str, *, missing: bool = False, minimum: int = 2) -> Tab
         raise ValueError(f"x must be [n, d], got {list(batch.x.shape)}; flatten images with x.reshape(len(x), -1)")
     if batch.context is not None:
         raise ValueError(f"{model} takes no context; give Batch(x, mask=, weight=) or x")
+    if batch.weight is not None and batch.weight.ndim != 1:
+        raise ValueError(f"x.weight must be [n], a number for each row, got {list(batch.weight.shape)}")
     batch = _counted(batch)
     mask = batch.mask
     if mask is not None and checks.is_concrete(mask) and np.asarray(mask).all():
@@ -92,19 +94,21 @@ def no_constant_column(x: Array, model: str, mask: Array | None = None) -> None:
         )
 
 
-def no_dependent_column(x: Array, model: str) -> None:
-    """Raises where concrete columns are linear functions of each other: every covariance would be singular."""
+def no_dependent_column(x: Array, model: str, dimensions: int | None = None) -> None:
+    """Raises where concrete rows span less than ``dimensions`` (all columns if None): every covariance would be singular."""
     if not checks.is_concrete(x):
         return
     host = np.asarray(x, np.float64)
-    standardised = (host - host.mean(0)) / host.std(0)
+    scale = host.std(0)
+    standardised = (host - host.mean(0)) / np.where(scale > 0, scale, 1.0)
     correlation = np.cov(standardised.T, ddof=0).reshape(x.shape[1], -1)
     # What the floats of the data cannot tell from 0.
-    rank = np.linalg.matrix_rank(correlation, tol=float(jnp.finfo(x.dtype).eps) ** 0.75, hermitian=True)
-    if rank < x.shape[1]:
+    rank = np.linalg.matrix_rank(correlation, tol=10 * x.shape[1] * float(jnp.finfo(x.dtype).eps), hermitian=True)
+    if rank < (x.shape[1] if dimensions is None else dimensions):
+        way = "take covariance='diag'" if dimensions is None else "take a smaller model"
         raise ValueError(
             f"the {x.shape[1]} columns span {rank} dimensions only, so that {model} has no maximum of its likelihood; leave columns out, "
-            "project first (ppca), or take covariance='diag'"
+            f"project first (ppca), or {way}"
         )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.dists.backend import Distribution, distrax
-from vaejax.linalg import inverse_tril, log_diagonal
+from vaejax.linalg import log_diagonal, solve_tril
 from vaejax.types import Array, Key, default_float
 
 
@@ -114,8 +114,3 @@ class MultivariateNormal(Distribution):
     def variance(self) -> Array:
         """The diagonal of the covariance ``[*batch, d]``."""
         return jnp.sum(self.scale_tril**2, -1)
-
-
-def solve_tril(scale_tril: Array, vector: Array) -> Array:
-    """L⁻¹ v with broadcasting over leading axes."""
-    return jnp.einsum("...ij,...j->...i", inverse_tril(scale_tril), vector)

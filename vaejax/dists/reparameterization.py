@@ -15,8 +15,9 @@ from jax.scipy.special import ndtri
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
 from vaejax.dists.categorical import OneHotCategorical
-from vaejax.dists.gaussian import MultivariateNormal, solve_tril
+from vaejax.dists.gaussian import MultivariateNormal
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
+from vaejax.linalg import solve_tril
 from vaejax.types import Array
 
 

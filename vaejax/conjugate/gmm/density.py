@@ -11,7 +11,7 @@ from vaejax.conjugate import criteria
 from vaejax.conjugate.gmm.structures import Structure, structure
 from vaejax.dists import MultivariateNormal, OneHotCategorical, diagonal_normal
 from vaejax.linalg import cholesky, inverse_tril, log_diagonal
-from vaejax.types import Array, Key, Model
+from vaejax.types import Array, Batch, Key, Model
 
 
 class Gmm(NamedTuple):
@@ -74,7 +74,10 @@ def scores(white: Whitener, columns: Array) -> Array:
 
 def row_scores(white: Whitener, x: Array) -> Array:
     """`scores` of rows ``[*batch, d]``: ``[*batch, K]``."""
-    return scores(white, x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], -1)
+    # About a common centre: far from the origin float32 has no digits left for the differences.
+    centre = jnp.mean(white.mean, 0)
+    columns = (x.reshape(-1, x.shape[-1]) - centre).T
+    return scores(white._replace(mean=white.mean - centre), columns).T.reshape(*x.shape[:-1], -1)
 
 
 def log_joint(params: Gmm, x: Array) -> Array:
@@ -135,13 +138,19 @@ def sample(params: Gmm, key: Key, num_samples: int) -> tuple[Array, Array]:
     ), component
 
 
+def structure_name(params: Gmm) -> str:
+    """The structure that the shape of the covariance tells: "full", "tied", "diag" or "spherical"."""
+    count, size = params.mean.shape
+    shape = params.covariance.shape
+    if len(shape) == 3:
+        return "tied" if shape[0] == 1 < count else "full"
+    return "spherical" if shape[-1] == 1 < size else "diag"
+
+
 def num_parameters(params: Gmm, covariance: str | Structure | None = None) -> int:
     """How many numbers a mixture of this shape leaves free; ``covariance`` where its shape does not say ("equal_shape")."""
     count, size = params.mean.shape
-    if covariance is None:
-        shape = params.covariance.shape
-        square, shared, round_ = len(shape) == 3, shape[0] == 1 < count, shape[-1] == 1 < size
-        covariance = ("tied" if shared else "full") if square else ("spherical" if round_ else "diag")
+    covariance = structure_name(params) if covariance is None else covariance
     return count - 1 + count * size + structure(covariance).num_parameters(count, size)
 
 
@@ -171,7 +180,10 @@ def as_model(params: Gmm) -> Model:
     def prior(params: Gmm) -> OneHotCategorical:
         return OneHotCategorical(jnp.log(params.weight))
 
-    return Model(lambda key, batch=None: params, posterior, prior, _likelihood)
+    def exact(params: Gmm, x: Array, *, mask: Array | None = None) -> OneHotCategorical:
+        return posterior(params, Batch(x, mask=mask))
+
+    return Model(lambda key, batch=None: params, exact, prior, _likelihood)
 
 
 def _likelihood(params: Gmm, z: Array) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.conjugate.em import FitResult, iterate
 from vaejax.conjugate.gmm import starts
-from vaejax.conjugate.gmm.density import Gmm, Whitener, whitener
+from vaejax.conjugate.gmm.density import Gmm, Whitener, structure_name, whitener
 from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks
 from vaejax.conjugate.gmm.structures import Structure, structure
 from vaejax.conjugate.table import Table, centred, no_constant_column, no_dependent_column, spread, table
@@ -47,8 +47,8 @@ def fit_em(
     """Maximum likelihood by EM from several starts at once, the best kept.
 
     The likelihood has no maximum: a component that shrinks on a row raises it without end. Where a step leaves a component with a
-    conditional variance below ε^¾ of its column's (ε the precision of the floats), or without rows, that component begins anew at a
-    random row, up to ``max_reseeds`` times; a warning and ``FitResult.reseeded`` say so. ``prior_count`` > 0 gives a maximum instead: EM
+    covariance that rounding cannot tell from a singular one, or without rows, that component begins anew at a random row, up to
+    ``max_reseeds`` times; a warning and ``FitResult.reseeded`` say so. ``prior_count`` > 0 gives a maximum instead: EM
     then maximises the **penalised log-likelihood** Σ_n log p(x_n) − ½ c Σ_k (log|Σ_k| + tr Σ_k⁻¹ V), that of c pseudo-observations of
     covariance V about each mean (an inverse-Wishart prior's), which never falls either: Σ_k = (S_k + c V) / (N_k + c).
 
@@ -101,16 +101,16 @@ def fit_em(
         begin = starts.several(keys[:, 0], rows, num_components, kind, start)
         found = _from_params(keys[:, 1], begin, rows, prior, least, options)
     else:
-        begin = _fits(start, rows, kind, num_components)
+        begin = starts.given(start, rows, num_components, kind)
         begin = begin._replace(mean=begin.mean - centre)
         found = _from_params(key[None], begin, rows, prior, least, options)
-    _report(found, max_reseeds)
+    report(found, max_reseeds)
     return found._replace(params=found.params._replace(mean=found.params.mean + centre))
 
 
-def em_step(params: Gmm, x: Any, *, covariance: str | Structure = "full") -> Gmm:
-    """One E-step and one M-step."""
-    kind = structure(covariance)
+def em_step(params: Gmm, x: Any, *, covariance: str | Structure | None = None) -> Gmm:
+    """One E-step and one M-step; ``covariance`` where its shape does not say ("equal_shape")."""
+    kind = structure(structure_name(params) if covariance is None else covariance)
     rows = table(x, "a Gaussian mixture")
     moments, _ = expect(whitener(params), in_chunks(rows.x, rows.weight, len(params.weight)), kind.diagonal)
     return maximise(moments, kind, None)
@@ -148,7 +148,7 @@ def _from_params(keys: Key, params: Gmm, rows: Table, prior: Prior, tolerance: A
     parts = starts.spare(rows.x, rows.weight, params.weight.shape[1], kind)
 
     def mend(key: Key, params: Gmm, before: Array) -> tuple[Gmm, Array, Array]:
-        bad = starts.collapsed(params, parts.variance)
+        bad = starts.collapsed(params, parts)
         count = jnp.sum(bad)
         allowed = before + count <= max_reseeds
         fresh = starts.reseed(key, params, bad, parts)
@@ -182,9 +182,11 @@ def _opened(x: Any, num_components: int, kind: Structure, *, penalised: bool) ->
     checks.positive_int(num_components, "num_components")
     rows = table(x, f"a mixture of {num_components} Gaussians", minimum=max(2, num_components))
     if not penalised:
-        no_constant_column(rows.x, "a Gaussian mixture")
-        if not kind.diagonal:
-            no_dependent_column(rows.x, f"a Gaussian mixture with {kind.name} covariances")
+        name = f"a Gaussian mixture with {kind.name} covariances"
+        if kind.dimensions is None:
+            no_constant_column(rows.x, name)
+        if kind.dimensions is not None or not kind.diagonal:
+            no_dependent_column(rows.x, name, kind.dimensions)
     return rows
 
 
@@ -205,23 +207,8 @@ def _prior(rows: Table, num_components: int, count: float, variance: Any) -> Pri
     return Prior(jnp.asarray(count, rows.x.dtype), found)
 
 
-def _fits(start: Gmm, rows: Table, kind: Structure, count: int) -> Gmm:
-    """A start with a leading axis, if it is one for these data."""
-    if not isinstance(start, Gmm):
-        raise TypeError(f"start must be 'k-means++', 'random' or a Gmm, got {type(start).__name__}")
-    wanted = jax.eval_shape(
-        lambda x, w: starts.around(kind, x[:count], jnp.eye(x.shape[1], dtype=x.dtype)), rows.x, rows.weight
-    )
-    for name, leaf, model in zip(Gmm._fields, start, wanted):
-        if jnp.shape(leaf) != model.shape:
-            raise ValueError(
-                f"start.{name} must have shape {list(model.shape)} for {count} components with covariance={kind.name!r} over "
-                f"{rows.x.shape[1]} columns, got {list(jnp.shape(leaf))}"
-            )
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.x.dtype)[None], start)
-
-
-def _report(found: Any, max_reseeds: int) -> None:
+def report(found: Any, max_reseeds: int) -> None:
+    """Warns of components that collapsed."""
     if not checks.is_concrete(found.params):
         return
     collapsed, reseeded = int(found.collapsed), np.asarray(found.reseeded)

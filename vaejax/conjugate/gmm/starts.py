@@ -20,6 +20,22 @@ def several(keys: Key, rows: Table, num_components: int, structure: Structure, s
     return jax.lax.map(lambda key: begin(key, rows.x, rows.weight, num_components, structure, start), keys)
 
 
+def given(start: Gmm, rows: Table, count: int, kind: Structure) -> Gmm:
+    """A start with a leading axis, if it is one for these data."""
+    if not isinstance(start, Gmm):
+        raise TypeError(f"start must be 'k-means++', 'random' or a Gmm, got {type(start).__name__}")
+    wanted = jax.eval_shape(
+        lambda x, w: around(kind, x[:count], jnp.eye(x.shape[1], dtype=x.dtype)), rows.x, rows.weight
+    )
+    for name, leaf, model in zip(Gmm._fields, start, wanted):
+        if jnp.shape(leaf) != model.shape:
+            raise ValueError(
+                f"start.{name} must have shape {list(model.shape)} for {count} components with covariance={kind.name!r} over "
+                f"{rows.x.shape[1]} columns, got {list(jnp.shape(leaf))}"
+            )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.x.dtype)[None], start)
+
+
 def begin(key: Key, x: Array, weight: Array, num_components: int, structure: Structure, start: str) -> Gmm:
     """Equal weights, means at rows of the data, one covariance for all.
 
@@ -32,7 +48,7 @@ def begin(key: Key, x: Array, weight: Array, num_components: int, structure: Str
     mean, nearest = k_means_plus_plus(key, x, weight, num_components, jnp.diagonal(pooled))
     away = x - mean[nearest]
     within = (away * weight[:, None]).T @ away / jnp.sum(weight)
-    unusable = jnp.any(pivots(within[None]) < floor(x.dtype) * jnp.diagonal(pooled))
+    unusable = singular(within[None], jnp.diagonal(pooled))[0]
     return around(structure, mean, jnp.where(unusable, pooled, within))
 
 
@@ -41,8 +57,7 @@ def usable(covariance: Array) -> Array:
     variance = jnp.diagonal(covariance)
     mean = jnp.mean(variance)
     filled = jnp.where(variance > 0, variance, jnp.where(mean > 0, mean, 1.0))
-    singular = jnp.any(pivots(covariance[None]) < floor(covariance.dtype) * filled)
-    return jnp.where(singular, jnp.diag(filled), covariance)
+    return jnp.where(singular(covariance[None], filled)[0], jnp.diag(filled), covariance)
 
 
 def around(structure: Structure, mean: Array, covariance: Array) -> Gmm:
@@ -78,7 +93,12 @@ def k_means_plus_plus(key: Key, x: Array, weight: Array, count: int, variance: A
 
 def _draw(key: Key, mass: Array) -> Array:
     """An index with probability proportional to its mass, from one uniform number."""
-    return _index(jnp.cumsum(mass), jax.random.uniform(key, (), mass.dtype))
+    return _index(_cumulative(mass), jax.random.uniform(key, (), mass.dtype))
+
+
+def _cumulative(mass: Array) -> Array:
+    # Summed in a tree, a float32 running sum may fall by rounding where nothing is added.
+    return jax.lax.cummax(jnp.cumsum(mass))
 
 
 def _index(cumulative: Array, uniform: Array) -> Array:
@@ -93,11 +113,6 @@ def _rows(key: Key, x: Array, weight: Array, count: int) -> Array:
     return x[jax.lax.top_k(jnp.log(weight) + gumbel, count)[1]]
 
 
-def floor(dtype: jnp.dtype) -> float:
-    """Share of a column's variance below which a conditional variance of a component counts as collapsed."""
-    return float(jnp.finfo(dtype).eps) ** 0.75
-
-
 def pivots(covariance: Array) -> Array:
     """``[K or 1, d or 1]`` variances of each column given those before it; 0 where a matrix is not positive definite."""
     if covariance.ndim == 2:
@@ -106,10 +121,26 @@ def pivots(covariance: Array) -> Array:
     return jnp.where(jnp.isnan(found), 0.0, found)
 
 
-def collapsed(params: Gmm, variance: Array) -> Array:
-    """``[K]`` which components have shrunk on less than d + 1 rows, or take no rows."""
-    flat = jnp.any(~(pivots(params.covariance) >= floor(variance.dtype) * variance), -1)
-    return jnp.broadcast_to(flat, params.weight.shape) | ~(params.weight > jnp.finfo(variance.dtype).eps)
+def singular(covariance: Array, variance: Array, factor: Array | float = 10.0) -> Array:
+    """``[K or 1]`` which covariances rounding cannot tell from singular ones.
+
+    A conditional variance below ``factor`` d ε of the column's own variance in the component, or a standard deviation below 100 ε of the
+    column's in the data ``variance`` ``[d]``: ε is the precision of the floats. Small components are none.
+    """
+    eps, size = jnp.finfo(variance.dtype).eps, len(variance)
+    own = jnp.diagonal(covariance, axis1=-2, axis2=-1) if covariance.ndim == 3 else jnp.zeros(())
+    least = jnp.asarray(factor, variance.dtype)[..., None] * size * eps * own + (100 * eps) ** 2 * variance
+    return jnp.any(~(pivots(covariance) > least), -1)
+
+
+def collapsed(params: Gmm, parts: "Spare") -> Array:
+    """``[K]`` which components have shrunk on rows that span less than d dimensions, or take no rows.
+
+    A component of few rows is on its way there long before rounding hides it, and in float32 its log-likelihood is noise by then.
+    """
+    few = params.weight * parts.total < 5 * (len(parts.variance) + 1)
+    flat = singular(params.covariance, parts.variance, jnp.where(few, 1000.0, 10.0))
+    return flat | ~(params.weight > jnp.finfo(parts.variance.dtype).eps)
 
 
 class Spare(NamedTuple):
@@ -118,23 +149,24 @@ class Spare(NamedTuple):
     Attributes:
         x: ``[m, d]`` rows.
         cumulative: ``[m]`` running sum of their weights.
+        total: ``[]`` weight of all data, of which these may be a sample.
         variance: ``[d]`` of all.
         covariance: that of all, in the form of the mixture's.
     """
 
     x: Array
     cumulative: Array
+    total: Array
     variance: Array
     covariance: Array
 
 
-def spare(x: Array, weight: Array, num_components: int, structure: Structure) -> Spare:
-    """Of all rows."""
+def spare(x: Array, weight: Array, num_components: int, structure: Structure, total: Array | None = None) -> Spare:
+    """Of all rows, or of a sample from rows that weigh ``total``."""
     _, covariance = spread(x, weight)
-    means = jnp.zeros((num_components, x.shape[1]), x.dtype)
-    return Spare(
-        x, jnp.cumsum(weight), jnp.diagonal(covariance), around(structure, means, usable(covariance)).covariance
-    )
+    form = around(structure, jnp.zeros((num_components, x.shape[1]), x.dtype), usable(covariance)).covariance
+    total = jnp.sum(weight) if total is None else total
+    return Spare(x, _cumulative(weight), total, jnp.diagonal(covariance), form)
 
 
 def reseed(key: Key, params: Gmm, bad: Array, parts: Spare) -> Gmm:

@@ -1,7 +1,8 @@
 """Gaussian mixtures of data larger than memory: EM over chunks, exact, and stepwise EM, which updates after each."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,12 +14,13 @@ from vaejax import checks
 from vaejax.conjugate.em import FitResult
 from vaejax.conjugate.gmm import starts
 from vaejax.conjugate.gmm.density import Gmm, whitener
-from vaejax.conjugate.gmm.fit import fit_em, maximise
+from vaejax.conjugate.gmm.fit import fit_em, maximise, report
 from vaejax.conjugate.gmm.moments import Moments, expect, in_chunks, merge, scaled
-from vaejax.conjugate.gmm.structures import Structure, structure
-from vaejax.types import Array, Key, default_float
+from vaejax.conjugate.gmm.source import Source, Stream, opened
+from vaejax.conjugate.gmm.structures import Structure
+from vaejax.conjugate.table import table
+from vaejax.types import Array, Key
 
-Source = Any  # an array or memory map [n, d], or a function that begins to read anew and gives arrays [m, d]
 OnStep = Callable[[Gmm, float], None]
 
 
@@ -34,6 +36,7 @@ def fit_chunked(
     sample_size: int = 10_000,
     num_starts: int = 10,
     start: Gmm | None = None,
+    max_reseeds: int = 10,
     on_step: OnStep | None = None,
     progress: bool | None = None,
 ) -> FitResult:
@@ -52,14 +55,18 @@ def fit_chunked(
         sample_size: rows to begin with, drawn by reservoir in one pass.
         num_starts: of the fit to the sample.
         start: the `Gmm` to begin with instead, such as the one that ``on_step`` kept last.
+        max_reseeds: how many collapsed components may begin anew, at rows of the sample; then it is an error.
         on_step: called with the parameters and the log-likelihood of those before after each pass, to save them.
         progress: a bar; None shows it on a terminal only.
 
     Returns:
-        `FitResult` with `Gmm`. A component that collapses begins anew at a row of the sample, as in `fit_em`.
+        `FitResult` with `Gmm`.
 
     Raises:
-        ValueError: NaN, ragged chunks, fewer rows than components.
+        ValueError: NaN, ragged chunks, fewer rows than components, constant columns.
+
+    Warns:
+        Starved: components collapsed and began anew.
 
     Examples:
         >>> import jax, numpy as np
@@ -68,27 +75,31 @@ def fit_chunked(
         >>> bool(abs(found.params.weight - 0.5).max() < 0.01)
         True
     """
-    kind, sample = _opened(key, source, num_components, covariance, chunk_size, sample_size)
+    checks.positive_int(chunk_size, "chunk_size")
     checks.positive_int(max_steps, "max_steps")
-    params = _begin(key, sample, num_components, kind, num_starts, start)
-    parts = _spare(sample, num_components, kind)
+    checks.real(tolerance, "tolerance", minimum=0.0)
+    checks.key(key)
+    sampling, starting, mending = jax.random.split(key, 3)
+    stream = opened(sampling, source, num_components, covariance, chunk_size, sample_size)
+    params = _begin(starting, stream, num_starts, start)
     trace, reseeded, converged = np.full(max_steps + 1, np.nan), np.zeros(max_steps, int), False
     steps = 0
     with tqdm(total=max_steps, unit="pass", desc="EM", disable=None if progress is None else not progress) as bar:
         while steps < max_steps and not converged:
-            moments, evidence = _pass(params, source, chunk_size, kind)
+            moments, evidence = _pass(params, stream)
             trace[steps] = evidence
             anew = steps == 0 or reseeded[steps - 1]
             converged = not anew and evidence - trace[steps - 1] <= tolerance * abs(evidence)
-            params, count = _mended(jax.random.fold_in(key, steps), maximise(moments, kind, None), parts)
-            reseeded[steps], converged = count, converged and not count
+            better, allowed = maximise(moments, stream.kind, None), max_reseeds - int(reseeded.sum())
+            params, reseeded[steps] = _mended(jax.random.fold_in(mending, steps), better, stream, allowed)
+            converged = converged and not reseeded[steps]
             steps += 1
             if on_step is not None:
-                on_step(params, evidence)
+                on_step(stream.outside(params), evidence)
             bar.set_postfix_str(f"{evidence:.6g} nats", refresh=False)
             bar.update()
-    trace[steps] = _pass(params, source, chunk_size, kind)[1]
-    return _result(params, trace, steps, converged, reseeded)
+    trace[steps] = _pass(params, stream)[1]
+    return _result(stream, params, trace, steps, converged, reseeded)
 
 
 def fit_stepwise(
@@ -103,6 +114,7 @@ def fit_stepwise(
     sample_size: int = 10_000,
     num_starts: int = 10,
     start: Gmm | None = None,
+    max_reseeds: int = 10,
     on_step: OnStep | None = None,
     progress: bool | None = None,
 ) -> FitResult:
@@ -113,7 +125,7 @@ def fit_stepwise(
 
     Args:
         key: typed key, of the sample and its starts.
-        source: as for `fit_chunked`; from a function the batches are the arrays it gives.
+        source: as for `fit_chunked`; rows from a function are put together or apart to make batches.
         num_components: K.
         covariance: as for `fit_em`.
         batch_size: rows of a batch.
@@ -122,6 +134,7 @@ def fit_stepwise(
         sample_size: rows to begin with.
         num_starts: of the fit to the sample.
         start: the `Gmm` to begin with instead.
+        max_reseeds: how many collapsed components may begin anew, at rows of the sample; then it is an error.
         on_step: called with the parameters and the batch's log-likelihood before its update.
         progress: a bar; None shows it on a terminal only.
 
@@ -140,52 +153,74 @@ def fit_stepwise(
         True
     """
     checks.real(power, "power", minimum=0.5, maximum=1.0, open_minimum=True)
+    checks.positive_int(batch_size, "batch_size")
     checks.positive_int(num_epochs, "num_epochs")
-    kind, sample = _opened(key, source, num_components, covariance, batch_size, sample_size)
-    params = _begin(key, sample, num_components, kind, num_starts, start)
-    parts = _spare(sample, num_components, kind)
-    moments, _ = _unit(params, sample, kind, batch_size)
+    checks.key(key)
+    sampling, starting, mending = jax.random.split(key, 3)
+    stream = opened(sampling, source, num_components, covariance, batch_size, sample_size)
+    params = _begin(starting, stream, num_starts, start)
+    first = stream._replace(size=len(stream.sample))
+    moments, _ = _of_batch(params, stream.sample, first)
     trace: list[float] = []
     reseeded: list[int] = []
     rows = 0
     with tqdm(unit="batch", desc="stepwise EM", disable=None if progress is None else not progress) as bar:
         for epoch in range(num_epochs):
-            for batch in _chunks(source, batch_size, strided=True):
-                found, evidence = _unit(params, batch, kind, batch_size)
+            for batch in stream.chunks(strided=True):
+                found, evidence = _of_batch(params, batch, stream)
                 rows += len(batch) * (epoch == 0)
-                rate = (len(trace) + 2) ** -power
+                # A batch that is cut short moves them less.
+                rate = (len(trace) + 2) ** -power * len(batch) / batch_size
                 moments = merge(scaled(moments, 1 - rate), scaled(found, rate))
-                params, count = _mended(jax.random.fold_in(key, len(trace)), maximise(moments, kind, None), parts)
+                better, allowed = maximise(moments, stream.kind, None), max_reseeds - sum(reseeded)
+                params, count = _mended(jax.random.fold_in(mending, len(trace)), better, stream, allowed)
                 if count:
-                    moments, _ = _unit(params, sample, kind, batch_size)
-                trace.append(float(evidence))
+                    moments, _ = _of_batch(params, stream.sample, first)
+                trace.append(evidence)
                 reseeded.append(count)
                 if on_step is not None:
-                    on_step(params, float(evidence) * len(batch))
+                    on_step(stream.outside(params), evidence * len(batch))
                 bar.update()
-    final = _pass(params, source, batch_size, kind)[1]
-    return _result(params, np.array([*(rows * np.array(trace)), final]), len(trace), True, np.array(reseeded))
+    final = _pass(params, stream)[1]
+    return _result(stream, params, np.array([*(rows * np.array(trace)), final]), len(trace), True, np.array(reseeded))
 
 
-def _pass(params: Gmm, source: Source, chunk_size: int, kind: Structure) -> tuple[Moments, float]:
+def _begin(key: Key, stream: Stream, num_starts: int, start: Gmm | None) -> Gmm:
+    """About the stream's centre. In a sample a column may never vary: a pseudo-observation for each component bears that."""
+    if start is None:
+        found = fit_em(
+            key, stream.sample, stream.num_components, covariance=stream.kind, num_starts=num_starts, prior_count=1.0
+        )
+        return found.params
+    given = starts.given(start, table(stream.sample, "a Gaussian mixture"), stream.num_components, stream.kind)
+    return jax.tree.map(lambda leaf: leaf[0], given._replace(mean=given.mean - stream.centre))
+
+
+def _mended(key: Key, params: Gmm, stream: Stream, allowed: int) -> tuple[Gmm, int]:
+    bad = starts.collapsed(params, stream.parts)
+    count = int(jnp.sum(bad))
+    if count > allowed:
+        raise ValueError(
+            f"{count} components collapsed after as many had begun anew as max_reseeds allows; use fewer components or a simpler covariance"
+        )
+    return (starts.reseed(key, params, bad, stream.parts) if count else params), count
+
+
+def _pass(params: Gmm, stream: Stream) -> tuple[Moments, float]:
     """Moments of all rows, chunk by chunk, and their log-likelihood, which the host sums in float64."""
-    total: Moments | None = None
+    total: Any = None
     evidence = 0.0
-    for chunk in _chunks(source, chunk_size):
-        found, part = _moments(params, *_padded(chunk, chunk_size), kind)
+    for chunk in stream.chunks():
+        found, part = _moments(params, *_padded(chunk, stream.size), stream.kind)
         total = found if total is None else merge(total, found)
         evidence += float(part)
-    assert total is not None
     return total, evidence
 
 
-def _unit(params: Gmm, batch: np.ndarray, kind: Structure, size: int) -> tuple[Moments, Array]:
+def _of_batch(params: Gmm, batch: np.ndarray, stream: Stream) -> tuple[Moments, float]:
     """Moments and log-likelihood of a batch, per row."""
-    found = [_moments(params, *_padded(part, size), kind) for part in _chunks(batch, size)]
-    moments, evidence = found[0]
-    for more, part in found[1:]:
-        moments, evidence = merge(moments, more), evidence + part
-    return scaled(moments, 1 / len(batch)), evidence / len(batch)
+    moments, evidence = _moments(params, *_padded(batch, stream.size), stream.kind)
+    return scaled(moments, 1 / len(batch)), float(evidence) / len(batch)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -194,79 +229,16 @@ def _moments(params: Gmm, x: Array, weight: Array, kind: Structure) -> tuple[Mom
 
 
 def _padded(chunk: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of weight 0 up to ``size``: one shape compiles once."""
-    extra = max(size - len(chunk), 0)
+    """Rows of weight 0 up to ``size``, or to a power of 2 that is enough: few shapes compile."""
+    extra = min(size, 2 ** math.ceil(math.log2(len(chunk)))) - len(chunk)
     weight = np.ones(len(chunk), chunk.dtype)
     return np.pad(chunk, ((0, extra), (0, 0))), np.pad(weight, (0, extra))
 
 
-def _chunks(source: Source, size: int, *, strided: bool = False) -> Iterator[np.ndarray]:
-    """Checked arrays of at most ``size`` rows."""
-    if callable(source):
-        parts: Iterable = source()
-    elif strided:
-        count = -(-len(source) // size)
-        parts = (source[i::count] for i in range(count))
-    else:
-        parts = (source,)
-    width, found = None, False
-    for part in parts:
-        array = np.asarray(part) if callable(source) or strided else part
-        if getattr(array, "ndim", 0) != 2 or (width is not None and array.shape[1] != width):
-            wanted = "[m, d]" if width is None else f"[m, {width}]"
-            raise ValueError(f"the source must give arrays {wanted}, got shape {list(np.shape(array))}")
-        width = array.shape[1]
-        for begin in range(0, len(array), size):
-            found = True
-            chunk = np.asarray(array[begin : begin + size], default_float())
-            checks.finite(chunk, "a chunk of the source")
-            yield chunk
-    if not found:
-        raise ValueError(
-            "the source gives no rows; a function must begin to read anew at each call (return a fresh iterator)"
-        )
-
-
-def _opened(
-    key: Key, source: Source, num_components: int, covariance: str | Structure, size: int, sample_size: int
-) -> tuple[Structure, np.ndarray]:
-    """The structure, and a sample of the rows by reservoir (Vitter 1985)."""
-    checks.key(key)
-    checks.positive_int(num_components, "num_components")
-    checks.positive_int(size, "chunk_size")
-    checks.positive_int(sample_size, "sample_size")
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    kept: np.ndarray | None = None
-    seen = 0
-    for chunk in _chunks(source, size):
-        kept = chunk[:0].copy() if kept is None else kept
-        room = max(sample_size - len(kept), 0)
-        kept, rest = np.concatenate([kept, chunk[:room]]), chunk[room:]
-        place = rng.integers(0, seen + min(room, len(chunk)) + 1 + np.arange(len(rest)))
-        taken = place < sample_size
-        kept[place[taken]] = rest[taken]
-        seen += len(chunk)
-    assert kept is not None
-    return structure(covariance), kept
-
-
-def _begin(key: Key, sample: np.ndarray, count: int, kind: Structure, num_starts: int, start: Gmm | None) -> Gmm:
-    if start is not None:
-        fit_em(key, sample, count, covariance=kind, start=start, max_steps=1)  # its checks
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, default_float()), start)
-    return fit_em(key, sample, count, covariance=kind, num_starts=num_starts).params
-
-
-def _spare(sample: np.ndarray, count: int, kind: Structure) -> starts.Spare:
-    return starts.spare(jnp.asarray(sample), jnp.ones(len(sample), default_float()), count, kind)
-
-
-def _mended(key: Key, params: Gmm, parts: starts.Spare) -> tuple[Gmm, int]:
-    bad = starts.collapsed(params, parts.variance)
-    count = int(jnp.sum(bad))
-    return (starts.reseed(key, params, bad, parts) if count else params), count
-
-
-def _result(params: Gmm, trace: np.ndarray, steps: int, converged: bool, reseeded: np.ndarray) -> FitResult:
+def _result(
+    stream: Stream, params: Gmm, trace: np.ndarray, steps: int, converged: bool, reseeded: np.ndarray
+) -> FitResult:
     numbers: tuple[Any, ...] = (trace, np.int32(steps), np.bool_(converged), reseeded.astype(np.int32), np.int32(0))
-    return FitResult(params, *numbers)
+    found = FitResult(stream.outside(params), *numbers)
+    report(found, int(reseeded.sum()))
+    return found

@@ -19,12 +19,14 @@ class Structure(NamedTuple):
         diagonal: whether only the diagonals of the scatters are wanted.
         maximise: ``(total [K], scatter [K, d, d] or [K, d]) -> covariance`` that maximises −½ Σ_k (N_k log|Σ_k| + tr Σ_k⁻¹ S_k).
         num_parameters: ``(K, d) -> `` how many numbers it leaves free.
+        dimensions: how many the rows must span for the likelihood to be bounded at all; None for all columns.
     """
 
     name: str
     diagonal: bool
     maximise: Callable[[Array, Array], Array]
     num_parameters: Callable[[int, int], int]
+    dimensions: int | None = None
 
 
 def _full(total: Array, scatter: Array) -> Array:
@@ -81,7 +83,7 @@ def low_rank(latent_size: int) -> Structure:
     def num_parameters(count: int, size: int) -> int:
         return count * (size * latent_size - latent_size * (latent_size - 1) // 2 + 1)
 
-    return Structure(f"low_rank({latent_size})", False, maximise, num_parameters)
+    return Structure(f"low_rank({latent_size})", False, maximise, num_parameters, latent_size + 1)
 
 
 STRUCTURES = {
@@ -90,7 +92,7 @@ STRUCTURES = {
         Structure("full", False, _full, lambda count, size: count * size * (size + 1) // 2),
         Structure("tied", False, _tied, lambda count, size: size * (size + 1) // 2),
         Structure("diag", True, _diag, lambda count, size: count * size),
-        Structure("spherical", True, _spherical, lambda count, size: count),
+        Structure("spherical", True, _spherical, lambda count, size: count, 1),
         Structure(
             "equal_shape", False, _equal_shape, lambda count, size: count * (1 + size * (size - 1) // 2) + size - 1
         ),
