@@ -64,7 +64,7 @@ for covariance in ("full", "equal_shape") if small else gmm.STRUCTURES:
 # A prior over the parameters decides by itself: with eight components and a small concentration, coordinate ascent empties those that it does not need.
 
 # %%
-bayesian = bayesian_gmm.fit_cavi(key, iris.data, 8, concentration=1e-3)
+bayesian = bayesian_gmm.fit_cavi(key, iris.data, 8, concentration=1e-3, num_starts=40)
 print("rows of each component:", np.sort(bayesian_gmm.counts(bayesian.params))[::-1].round(1))
 
 # %% [markdown]

@@ -12,7 +12,7 @@ from vaejax import checks
 from vaejax.conjugate.em import FitResult, iterate
 from vaejax.conjugate.gmm import Gmm, starts
 from vaejax.conjugate.gmm.density import Whitener, row_scores, whitener
-from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks
+from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks, over_starts
 from vaejax.conjugate.gmm.structures import structure
 from vaejax.conjugate.table import Table, centred, no_constant_column, spread, table
 from vaejax.dists import OneHotCategorical
@@ -285,7 +285,7 @@ def _fit(begin: Gmm, rows: Table, prior: Prior, tolerance: Array, max_steps: int
         step = functools.partial(_step, chunks)
         return iterate(step, lambda params: step(params)[1], first, max_steps=max_steps, tolerance=tolerance)
 
-    found = jax.lax.map(one, begin, batch_size=group)
+    found = over_starts(one, begin, group)
     reached = jax.vmap(lambda one: one.objective)(found)
     best = jnp.argmax(jnp.where(jnp.isnan(reached), -jnp.inf, reached))
     return jax.tree.map(lambda leaf: leaf[best], found)._replace(starts=reached)

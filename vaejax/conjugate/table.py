@@ -103,7 +103,7 @@ def no_dependent_column(x: Array, model: str, dimensions: int | None = None) -> 
     standardised = (host - host.mean(0)) / np.where(scale > 0, scale, 1.0)
     correlation = np.cov(standardised.T, ddof=0).reshape(x.shape[1], -1)
     # What the floats of the data cannot tell from 0.
-    rank = np.linalg.matrix_rank(correlation, tol=10 * x.shape[1] * float(jnp.finfo(x.dtype).eps), hermitian=True)
+    rank = np.linalg.matrix_rank(correlation, tol=x.shape[1] * float(jnp.finfo(x.dtype).eps), hermitian=True)
     if rank < (x.shape[1] if dimensions is None else dimensions):
         way = "take covariance='diag'" if dimensions is None else "take a smaller model"
         raise ValueError(

@@ -56,27 +56,32 @@ def whitener(params: Gmm) -> Whitener:
 
 
 def scores(white: Whitener, columns: Array) -> Array:
-    """``[K, n]`` log π_k N(x_n; μ_k, Σ_k) of rows that stand as columns ``[d, n]``, by one matrix product.
+    """``[K, n]`` log π_k N(x_n; μ_k, Σ_k) of rows that stand as columns ``[d + 1, n]`` above a row of ones, by one matrix product.
 
-    Rows come last so that sums over d and K run over whole vectors of them.
+    Rows come last so that sums over d and K run over whole vectors of them; the ones subtract the means in the same product.
     """
     matrix, mean, constant = white
     count, size = mean.shape
     if matrix.ndim == 2:
-        y = (columns - mean[:, :, None]) * matrix[:, :, None]
+        y = (columns[:-1] - mean[:, :, None]) * matrix[:, :, None]
     elif len(matrix) == 1:
-        y = matrix[0] @ columns - (mean @ matrix[0].T)[:, :, None]
+        y = matrix[0] @ columns[:-1] - (mean @ matrix[0].T)[:, :, None]
     else:
-        centre = jnp.einsum("kij,kj->ki", matrix, mean).reshape(count * size, 1)
-        y = (matrix.reshape(count * size, size) @ columns - centre).reshape(count, size, -1)
+        augmented = jnp.concatenate([matrix, -matrix @ mean[:, :, None]], -1)
+        y = (augmented.reshape(count * size, size + 1) @ columns).reshape(count, size, -1)
     return constant[:, None] - 0.5 * jnp.sum(y**2, 1)
+
+
+def as_columns(x: Array) -> Array:
+    """Rows ``[n, d]`` as columns ``[d + 1, n]`` above a row of ones."""
+    return jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1).T
 
 
 def row_scores(white: Whitener, x: Array) -> Array:
     """`scores` of rows ``[*batch, d]``: ``[*batch, K]``."""
     # About a common centre: far from the origin float32 has no digits left for the differences.
     centre = jnp.mean(white.mean, 0)
-    columns = (x.reshape(-1, x.shape[-1]) - centre).T
+    columns = as_columns(x.reshape(-1, x.shape[-1]) - centre)
     return scores(white._replace(mean=white.mean - centre), columns).T.reshape(*x.shape[:-1], -1)
 
 

@@ -12,7 +12,7 @@ from vaejax import checks
 from vaejax.conjugate.em import FitResult, iterate
 from vaejax.conjugate.gmm import starts
 from vaejax.conjugate.gmm.density import Gmm, Whitener, structure_name, whitener
-from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks
+from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks, over_starts
 from vaejax.conjugate.gmm.structures import Structure, structure
 from vaejax.conjugate.table import Table, centred, no_constant_column, no_dependent_column, spread, table
 from vaejax.linalg import log_diagonal
@@ -159,7 +159,7 @@ def _from_params(keys: Key, params: Gmm, rows: Table, prior: Prior, tolerance: A
         step, objective = _steps(chunks, kind, prior)
         return iterate(step, objective, params, max_steps=max_steps, tolerance=tolerance, key=key, mend=mend)
 
-    found = jax.lax.map(lambda start: one(*start), (keys, params), batch_size=min(group, len(keys)))
+    found = over_starts(lambda start: one(*start), (keys, params), group)
     reached = jax.vmap(lambda one: one.objective)(found)
     reached = jnp.where((found.collapsed > 0) | jnp.isnan(reached), -jnp.inf, reached)
     return jax.tree.map(lambda leaf: leaf[jnp.argmax(reached)], found)._replace(starts=reached)

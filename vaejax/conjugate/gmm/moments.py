@@ -1,16 +1,17 @@
 """The E-step: responsibilities, summed over chunks of rows into what the M-step needs."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vaejax.conjugate.gmm.density import Whitener, scores
+from vaejax.conjugate.gmm.density import Whitener, as_columns, scores
 from vaejax.types import Array
 
 # Entries of the arrays [rows, components, d] that one chunk makes: they then stay in a core's cache.
 _CHUNK_ENTRIES = 2**18
-_MIN_ROWS = 256
+_MIN_ROWS = 1024
 
 
 class Moments(NamedTuple):
@@ -28,7 +29,7 @@ class Moments(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Data in chunks: ``x`` ``[chunks, d, rows]`` and ``weight`` ``[chunks, rows]``, 0 for rows that only fill up."""
+    """Data in chunks: ``x`` ``[chunks, d + 1, rows]``, ones below each, and ``weight`` ``[chunks, rows]``, 0 where it only fills up."""
 
     x: Array
     weight: Array
@@ -39,6 +40,13 @@ def at_once(num_rows: int, size: int, num_components: int) -> int:
     return max(1, _CHUNK_ENTRIES // (num_components * size * min(num_rows, _MIN_ROWS)))
 
 
+def over_starts(fit: Callable[[Any], Any], starts: Any, group: int) -> Any:
+    """``fit`` of each start along the leading axes, ``group`` at a time."""
+    count = len(jax.tree.leaves(starts)[0])
+    # Without an axis for a group of one: its matrix products are the faster for it.
+    return jax.lax.map(fit, starts, batch_size=min(group, count) if min(group, count) > 1 else None)
+
+
 def in_chunks(x: Array, weight: Array, num_components: int, copies: int = 1) -> Rows:
     """Rows padded and cut so that a chunk's work stays in cache; ``copies`` fits share the pass."""
     entries = num_components * x.shape[1] * copies
@@ -46,8 +54,8 @@ def in_chunks(x: Array, weight: Array, num_components: int, copies: int = 1) -> 
     chunks = -(-len(x) // rows)
     rows = -(-len(x) // chunks)
     extra = chunks * rows - len(x)
-    columns = jnp.pad(x, ((0, extra), (0, 0))).reshape(chunks, rows, -1).swapaxes(1, 2)
-    return Rows(columns, jnp.pad(weight, (0, extra)).reshape(chunks, rows))
+    columns = as_columns(jnp.pad(x, ((0, extra), (0, 0))))
+    return Rows(columns.reshape(-1, chunks, rows).swapaxes(0, 1), jnp.pad(weight, (0, extra)).reshape(chunks, rows))
 
 
 def expect(white: Whitener, rows: Rows, diagonal: bool) -> tuple[Moments, Array]:
@@ -63,21 +71,27 @@ def expect(white: Whitener, rows: Rows, diagonal: bool) -> tuple[Moments, Array]
         score = scores(white, x)
         evidence = jax.nn.logsumexp(score, axis=0)
         taken = jnp.exp(score - evidence) * weight
-        away = x - mean[:, :, None]
+        away = x[:-1] - mean[:, :, None]
         first = taken[:, None, :] * away
-        second = jnp.sum(first * away, -1) if diagonal else first.reshape(count * size, -1) @ x.T
-        found = (jnp.sum(taken, -1), jnp.sum(first, -1), second, jnp.sum(weight * evidence))
+        # First moments come along: from the ones below the rows.
+        if diagonal:
+            parts = [jnp.sum(first * away, -1), jnp.sum(first, -1)]
+            second = jnp.concatenate(parts, 1)
+        else:
+            second = first.reshape(count * size, -1) @ x.T
+        found = (jnp.sum(taken, -1), second, jnp.sum(weight * evidence))
         return jax.tree.map(jnp.add, sums, found), None
 
     dtype = rows.x.dtype
-    second = jnp.zeros((count, size) if diagonal else (count * size, size), dtype)
-    begin = (jnp.zeros(count, dtype), jnp.zeros((count, size), dtype), second, jnp.zeros((), dtype))
-    (total, first, second, evidence), _ = jax.lax.scan(chunk, begin, rows)
+    second = jnp.zeros((count, 2 * size) if diagonal else (count * size, size + 1), dtype)
+    begin = (jnp.zeros(count, dtype), second, jnp.zeros((), dtype))
+    (total, second, evidence), _ = jax.lax.scan(chunk, begin, rows)
+    first = second[:, size:] if diagonal else second[:, size].reshape(count, size)
     shift = first / jnp.maximum(total, jnp.finfo(dtype).tiny)[:, None]
     if diagonal:
-        scatter = jnp.maximum(second - first * shift, 0.0)
+        scatter = jnp.maximum(second[:, :size] - first * shift, 0.0)
     else:
-        outer = second.reshape(count, size, size) - first[:, :, None] * (mean + shift)[:, None, :]
+        outer = second[:, :size].reshape(count, size, size) - first[:, :, None] * (mean + shift)[:, None, :]
         scatter = 0.5 * (outer + outer.swapaxes(1, 2))
     return Moments(total, mean + shift, scatter), evidence
 

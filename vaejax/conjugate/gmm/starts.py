@@ -1,6 +1,7 @@
 """Where EM begins, and the answer to components that collapse."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -40,7 +41,8 @@ def begin(key: Key, x: Array, weight: Array, num_components: int, structure: Str
     """Equal weights, means at rows of the data, one covariance for all.
 
     "k-means++" draws each next mean with probability proportional to the squared distance to the nearest so far, columns standardised
-    (Arthur & Vassilvitskii 2007), and pools the covariance within the nearest rows; "random" draws rows, with the covariance of all.
+    (Arthur & Vassilvitskii 2007; the best of a few draws), and pools the covariance within the nearest rows; "random" draws rows, with
+    the covariance of all.
     """
     pooled = usable(spread(x, weight)[1])
     if start == "random":
@@ -70,7 +72,11 @@ def around(structure: Structure, mean: Array, covariance: Array) -> Gmm:
 
 
 def k_means_plus_plus(key: Key, x: Array, weight: Array, count: int, variance: Array) -> tuple[Array, Array]:
-    """Means ``[K, d]``, rows of the data, and the nearest of them for each row ``[n]``."""
+    """Means ``[K, d]``, rows of the data, and the nearest of them for each row ``[n]``.
+
+    Each is the best of 2 + log K draws: of what remains of the distances.
+    """
+    trials = 2 + int(math.log(count))
     first, rest = jax.random.split(key)
     scaled = x / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
@@ -80,7 +86,10 @@ def k_means_plus_plus(key: Key, x: Array, weight: Array, count: int, variance: A
     def pick(state: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         nearest, distance = state
         step, key = inputs
-        index = _draw(key, weight * distance)
+        trial = _index(_cumulative(weight * distance), jax.random.uniform(key, (trials,), distance.dtype))
+        # One after another: all their distances at once would be as large as the data.
+        left = jax.lax.map(lambda index: weight @ jnp.minimum(distance, distance_to(index)), trial)
+        index = trial[jnp.argmin(left)]
         found = distance_to(index)
         return (jnp.where(found < distance, step, nearest), jnp.minimum(found, distance)), index
 
@@ -121,7 +130,7 @@ def pivots(covariance: Array) -> Array:
     return jnp.where(jnp.isnan(found), 0.0, found)
 
 
-def singular(covariance: Array, variance: Array, factor: Array | float = 10.0) -> Array:
+def singular(covariance: Array, variance: Array, factor: Array | float = 1.0) -> Array:
     """``[K or 1]`` which covariances rounding cannot tell from singular ones.
 
     A conditional variance below ``factor`` d ε of the column's own variance in the component, or a standard deviation below 100 ε of the
@@ -139,7 +148,7 @@ def collapsed(params: Gmm, parts: "Spare") -> Array:
     A component of few rows is on its way there long before rounding hides it, and in float32 its log-likelihood is noise by then.
     """
     few = params.weight * parts.total < 5 * (len(parts.variance) + 1)
-    flat = singular(params.covariance, parts.variance, jnp.where(few, 1000.0, 10.0))
+    flat = singular(params.covariance, parts.variance, jnp.where(few, 1000.0, 1.0))
     return flat | ~(params.weight > jnp.finfo(parts.variance.dtype).eps)
 
 
