@@ -1,6 +1,7 @@
 """Factor analysis: x = W z + μ + ε, z ~ N(0, I_q), ε ~ N(0, diag ψ): as probabilistic PCA, each column with a noise of its own."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -34,7 +35,15 @@ WHOLE = 0.005
 
 
 class Heywood(UserWarning):
-    """A factor that explains a column whole: its uniqueness goes to 0."""
+    """Factors that explain a column whole: its uniqueness goes to 0.
+
+    Attributes:
+        columns: which.
+    """
+
+    def __init__(self, message: str, columns: Iterable[int] = ()):
+        super().__init__(message)
+        self.columns = tuple(map(int, columns))
 
 
 def fit_em(
@@ -169,9 +178,8 @@ def _report(params: Parts, later: Array, variance: Array, least: Array) -> None:
     falling = (share < WHOLE) & (np.asarray(later) < (1 - 1e-4) * now)
     columns = np.flatnonzero(falling | (now <= 1.001 * np.asarray(least)))
     if len(columns):
-        warnings.warn(
+        message = (
             f"the factors explain columns {', '.join(map(str, columns[:5]))} whole (Heywood case): their uniqueness goes to 0, where the "
-            "likelihood has no maximum inside; take fewer factors, more rows, or probabilistic PCA",
-            Heywood,
-            stacklevel=3,
+            "likelihood has no maximum inside; take fewer factors, more rows, or probabilistic PCA"
         )
+        warnings.warn(Heywood(message, columns), stacklevel=3)

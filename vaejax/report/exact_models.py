@@ -133,19 +133,23 @@ def _fa_sizes(options: fit_options.Fa, table: Table) -> list[int]:
 
 def _fa_fit(options: fit_options.Fa, key: Key, table: Table, size: int) -> tuple[Params, FitResult | None]:
     train = table.parts["train"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", factor_analysis.Heywood)  # it knows no names
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         found = factor_analysis.fit_em(key, train, size, max_steps=options.max_steps, tolerance=options.tolerance)
-    shared = _shared(found.params)
-    names = [repr(name) for name, share in zip(table.columns, shared) if share > 1 - factor_analysis.WHOLE]
-    if names:
-        warnings.warn(
-            f"the factors explain {', '.join(names[:_TOLD])} whole (Heywood case), and the log-likelihood need have no maximum; take fewer "
-            "--latents, more rows, or vaejax fit ppca",
-            factor_analysis.Heywood,
-            stacklevel=2,
-        )
+    for warning in caught:
+        warnings.warn(_named(warning.message, table), warning.category, stacklevel=2)
     return found.params, found
+
+
+def _named(warning: Warning | str, table: Table) -> str:
+    """What it says, columns by their names, ways out by those of the command line."""
+    if not isinstance(warning, factor_analysis.Heywood):
+        return str(warning)
+    names = ", ".join(repr(table.columns[column]) for column in warning.columns[:_TOLD])
+    return (
+        f"the factors explain {names} whole (Heywood case), and the log-likelihood need have no maximum; take fewer --latents, more rows, "
+        "or vaejax fit ppca"
+    )
 
 
 def _latent_columns(posterior: Any) -> dict[str, Array]:

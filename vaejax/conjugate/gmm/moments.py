@@ -11,6 +11,7 @@ from vaejax.types import Array
 
 # Entries of the arrays [rows, components, d] that one chunk makes: they then stay in a core's cache.
 _CHUNK_ENTRIES = 2**18
+# Rows below which a chunk that several fits share is no longer worth sharing.
 _MIN_ROWS = 1024
 
 

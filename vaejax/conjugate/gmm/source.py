@@ -51,7 +51,6 @@ def opened(
     key: Key, source: Source, num_components: int, covariance: str | Structure, size: int, sample_size: int
 ) -> Stream:
     """A sample of the rows by reservoir (Vitter 1985), and whether every column varies."""
-    checks.key(key)
     checks.positive_int(num_components, "num_components")
     checks.positive_int(sample_size, "sample_size")
     kind = structure(covariance)

@@ -1,12 +1,14 @@
 """Between scikit-learn's conventions and those of vaejax: rows, seeds, precision."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
@@ -41,13 +43,10 @@ class Density:
             raise ValueError(f"sample_weight must be [{len(X)}], one number a row, got shape {list(weight.shape)}")
         if weight.min() < 0:
             raise ValueError(f"sample_weight must not be negative, got a minimum of {weight.min():g}")
-        kept = weight > 0
-        if kept.sum() < 2:
-            raise ValueError(
-                f"at least 2 rows need a positive sample_weight, got {kept.sum()}; that of the others is zero"
-            )
-        # Without those of weight 0: what varies among them alone is constant.
-        return Batch(X[kept], weight=weight[kept])
+        count = np.count_nonzero(weight)
+        if count < 2:
+            raise ValueError(f"at least 2 rows need a positive sample_weight, got {count}; that of the others is zero")
+        return Batch(X, weight=weight)
 
     def _of_rows(self, function: Callable, X: Any) -> np.ndarray:
         """A function of (module, params, x), in the precision of the fit or of X, whichever is higher; returned in that of X."""
@@ -72,6 +71,16 @@ def finite(value: Any) -> float:
             "their float type; scale them, leave some out, or fit float64"
         )
     return float(value)
+
+
+def warn_unconverged(found: Any, tol: float, max_iter: int) -> None:
+    """A ConvergenceWarning where EM wanted more steps."""
+    if not found.converged and not found.collapsed:
+        warnings.warn(
+            f"EM gained more than tol={tol:g} in the last of max_iter={max_iter} steps; increase either",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
 
 def computed(dtype: Any, function: Callable, *args: Any, **settings: Any) -> Any:

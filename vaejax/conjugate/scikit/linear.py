@@ -1,16 +1,14 @@
 """Probabilistic PCA and factor analysis as scikit-learn transformers."""
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from vaejax import checks
 from vaejax.conjugate import factor_analysis, ppca
-from vaejax.conjugate.scikit.common import FLOATS, Density, computed, finite, key_of
+from vaejax.conjugate.scikit.common import FLOATS, Density, computed, finite, key_of, warn_unconverged
 from vaejax.types import Batch
 
 
@@ -209,12 +207,7 @@ class FactorAnalysis(LinearGaussian):
         self._remember(found.params)
         self.converged_, self.n_iter_ = bool(found.converged), int(found.num_steps)
         self.loglike_ = found.trace[: self.n_iter_ + 1]
-        if not self.converged_:
-            warnings.warn(
-                f"EM gained more than tol={self.tol:g} in the last of max_iter={self.max_iter} steps; increase either",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        warn_unconverged(found, self.tol, self.max_iter)
         return self
 
 

@@ -1,16 +1,14 @@
 """Gaussian mixtures as a scikit-learn estimator."""
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.exceptions import ConvergenceWarning
 
 from vaejax import checks
 from vaejax.conjugate import FitResult, gmm
 from vaejax.conjugate.gmm import Gmm
-from vaejax.conjugate.scikit.common import Density, computed, finite, key_of
+from vaejax.conjugate.scikit.common import Density, computed, finite, key_of, warn_unconverged
 
 _STARTS = {"k-means++": "k-means++", "random_from_data": "random"}
 
@@ -67,7 +65,7 @@ class GaussianMixture(Density, DensityMixin, BaseEstimator):
         init_params: str | Gmm = "k-means++",
         prior_count: float = 1.0,
         prior_variance: Any = None,
-        max_reseeds: int = 100,
+        max_reseeds: int = 10,
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -103,6 +101,7 @@ class GaussianMixture(Density, DensityMixin, BaseEstimator):
         found = computed(rows.x.dtype, gmm.fit_em, key, rows, self.n_components, **settings)
         self.lower_bound_ = finite(found.objective) / float(len(rows.x) if rows.weight is None else np.sum(rows.weight))
         self._remember(found)
+        warn_unconverged(found, self.tol, self.max_iter)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -164,12 +163,6 @@ class GaussianMixture(Density, DensityMixin, BaseEstimator):
         elif self.covariance_type == "spherical":
             self.covariances_ = self.covariances_[:, 0]
         self.converged_, self.n_iter_ = bool(found.converged), int(found.num_steps)
-        if not self.converged_ and not found.collapsed:
-            warnings.warn(
-                f"EM gained more than tol={self.tol:g} in the last of max_iter={self.max_iter} steps; increase either",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
 
 
 def _responsibilities(module: Any, params: Gmm, x: Any) -> Any:
