@@ -25,6 +25,21 @@ def test_the_bound_in_closed_form_is_the_mean_of_draws(key):
     assert (exact <= ppca.log_prob(linear_vae.as_ppca(params), X[:20])).all()
 
 
+def test_the_bound_leaves_missing_entries_out(key):
+    """Whatever stands in them, and as training sees them."""
+    model = linear_vae.as_model(2)
+    params = model.init(key, X)
+    params["encoder"]["weight"] *= 0.8
+    mask = np.random.default_rng(1).random((20, 8)) < 0.7
+    holes = vaejax.Batch(np.where(mask, X[:20], 1e3), mask=mask)
+    exact = linear_vae.bound(params, holes)
+    np.testing.assert_array_equal(exact, linear_vae.bound(params, holes._replace(x=np.where(mask, X[:20], np.nan))))
+    assert (exact <= ppca.log_prob(linear_vae.as_ppca(params), holes)).all()
+    drawn = vaejax.evaluate.elbo(model, params, key, holes, num_samples=2000)
+    assert (np.abs(drawn.estimate - exact) < 5 * drawn.standard_error).all()
+    assert (drawn.standard_error < 0.1 * np.abs(exact)).all()
+
+
 def test_training_reaches_maximum_likelihood_and_the_principal_directions(key):
     """Lucas et al. 2019: unlike maximum likelihood, the ELBO of a diagonal posterior also finds the rotation."""
     values = np.linalg.eigvalsh(np.cov(X.T))

@@ -85,6 +85,31 @@ def test_float32_of_data_far_from_the_origin():
     np.testing.assert_allclose(ppca.log_prob(params, far), dense(params, far), rtol=1e-4)
 
 
+def test_float32_of_many_rows_and_little_noise(key):
+    """What counts as no noise does not grow with the rows, and is the same for both fits."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(200_000, 3)) * [100, 1, 1]).astype(np.float32)
+    np.testing.assert_allclose(ppca.fit_ml(x, 1).variance, 1.0, rtol=0.02)
+    flat = x[:, :1] * np.float32([1, 2, 3]) + np.float32(100)
+    for fit in (ppca.fit_ml, lambda x, q: ppca.fit_em(key, x, q)):
+        with pytest.raises(ValueError, match="explain all 200000 rows and leave no noise"):
+            fit(flat, 1)
+    little = (rng.normal(size=(3000, 2)) @ rng.normal(size=(2, 10)) + 1e-3 * rng.normal(size=(3000, 10))).astype(
+        np.float32
+    )
+    np.testing.assert_allclose(ppca.fit_ml(little, 2).variance, 1e-6, rtol=0.05)
+    np.testing.assert_allclose(ppca.fit_em(key, little, 2, max_steps=300).params.variance, 1e-6, rtol=0.5)
+
+
+def test_criteria_count_every_row_of_a_batch(x64):
+    params = ppca.fit_ml(X, LATENTS)
+    total = ppca.log_prob(params, X).sum()
+    free = SIZE + SIZE * LATENTS - 1 + 1
+    for x in (X, X.reshape(4, 50, SIZE), vaejax.Batch(X.reshape(4, 50, SIZE), weight=np.ones((4, 50)))):
+        np.testing.assert_allclose(ppca.aic(params, x), 2 * free - 2 * total, rtol=1e-12)
+        np.testing.assert_allclose(ppca.bic(params, x), free * np.log(200) - 2 * total, rtol=1e-12)
+
+
 def test_refusals(key):
     with pytest.raises(ValueError, match="below the 6 columns of x, got 6"):
         ppca.fit_ml(X, 6)

@@ -15,7 +15,7 @@ def aic(log_prob: Array, x: Any, num_parameters: int) -> Array:
 def bic(log_prob: Array, x: Any, num_parameters: int) -> Array:
     """p log n − 2 Σ w log p(x_n), n the sum of the weights."""
     weight = x.weight if isinstance(x, Batch) else None
-    size = float(len(log_prob)) if weight is None else jnp.sum(weight)
+    size = float(log_prob.size) if weight is None else jnp.sum(weight)
     return num_parameters * jnp.log(size) - 2 * _total(log_prob, x)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.conjugate.em import FitResult, iterate
-from vaejax.conjugate.table import Table, spread
+from vaejax.conjugate.table import Table, centred, spread
 from vaejax.dists import MultivariateNormal, diagonal_normal, standard_normal
 from vaejax.linalg import cholesky, inverse_and_log_det
 from vaejax.types import Array, Batch, Key, Model, Params, observed
@@ -99,20 +99,26 @@ def as_model(params: Params, parts_of: Callable[[Params], Parts]) -> Model:
 
 def start(key: Key, rows: Table, latent_size: int) -> Parts:
     """Random directions of the data's own spread."""
+    centre, rows = centred(rows)
     seen = jnp.ones_like(rows.x) if rows.mask is None else rows.mask.astype(rows.x.dtype)
     seen = seen * rows.weight[:, None]
     mean = jnp.sum(seen * rows.x, 0) / jnp.sum(seen, 0)
     variance = jnp.sum(seen * (rows.x - mean) ** 2, 0) / jnp.sum(seen, 0)
     directions = jnp.linalg.qr(jax.random.normal(key, (rows.x.shape[1], latent_size), rows.x.dtype))[0]
-    return Parts(mean, directions * jnp.sqrt(jnp.mean(variance)), variance)
+    return Parts(mean + centre, directions * jnp.sqrt(jnp.mean(variance)), variance)
 
 
 @functools.partial(jax.jit, static_argnums=3)
 def fit(begin: Parts, rows: Table, noise: Noise, max_steps: int, tolerance: Array) -> FitResult:
     """EM; without holes on the covariance alone, whatever the number of rows."""
-    if rows.mask is None:
-        return _fit_covariance(begin, rows, noise, max_steps, tolerance)
-    data, seen = rows.x, rows.mask.astype(rows.x.dtype)
+    centre, rows = centred(rows)
+    begin = begin._replace(mean=begin.mean - centre)
+    found = (_fit_covariance if rows.mask is None else _fit_rows)(begin, rows, noise, max_steps, tolerance)
+    return found._replace(params=found.params._replace(mean=found.params.mean + centre))
+
+
+def _fit_rows(begin: Parts, rows: Table, noise: Noise, max_steps: int, tolerance: Array) -> FitResult:
+    data, seen = rows.x, jnp.asarray(rows.mask, rows.x.dtype)
 
     def expect(parts: Parts) -> tuple[Array, Array, Array]:
         return _infer(parts, seen * (data - parts.mean), seen)

@@ -10,7 +10,7 @@ from vaejax import checks
 from vaejax.conjugate import ppca
 from vaejax.conjugate.ppca import Ppca
 from vaejax.dists import MultivariateNormal, diagonal_normal, standard_normal
-from vaejax.types import Array, Batch, Key, Model, Params, as_batch, default_float
+from vaejax.types import Array, Key, Model, Params, as_batch, default_float, observed
 
 
 def as_model(latent_size: int) -> Model:
@@ -73,9 +73,11 @@ def as_ppca(params: Params) -> Ppca:
 def bound(params: Params, x: Any) -> Array:
     """The ELBO of a linear VAE in closed form, ``[*batch]`` nats: at most `ppca.log_prob` of `as_ppca`.
 
+    Missing entries drop out of the likelihood, and the encoder sees 0 in their place, as it does in training.
+
     Source:
         Lucas et al. 2019, appendix C.
     """
     encoder, batch = params["encoder"], as_batch(x)
-    loc = (batch.x - params["decoder"].mean) @ encoder["weight"].T
-    return ppca.bound(as_ppca(params), MultivariateNormal(loc, jnp.diag(jnp.exp(encoder["log_scale"]))), Batch(batch.x))
+    loc = (observed(batch) - params["decoder"].mean) @ encoder["weight"].T
+    return ppca.bound(as_ppca(params), MultivariateNormal(loc, jnp.diag(jnp.exp(encoder["log_scale"]))), batch)

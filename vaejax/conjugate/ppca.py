@@ -10,7 +10,7 @@ from vaejax import checks
 from vaejax.conjugate import criteria, linear_gaussian
 from vaejax.conjugate.em import FitResult
 from vaejax.conjugate.linear_gaussian import Noise, Parts
-from vaejax.conjugate.table import Table, spread, table
+from vaejax.conjugate.table import Table, centred, table
 from vaejax.dists import MultivariateNormal
 from vaejax.types import Array, Key, Model
 
@@ -54,15 +54,8 @@ def fit_ml(x: Any, latent_size: int) -> Ppca:
     rows = _opened(x, latent_size)
     if rows.mask is not None:
         raise ValueError("fit_ml needs complete rows, and entries are missing; use fit_em")
-    params, largest = _maximum(rows, latent_size)
-    if (
-        checks.is_concrete(params)
-        and not params.variance > (max(rows.x.shape) * jnp.finfo(rows.x.dtype).eps) ** 2 * largest
-    ):
-        raise ValueError(
-            f"{latent_size} latent dimensions explain all {len(rows.x)} rows and leave no noise, so that the likelihood has no bound; take "
-            "fewer, or more rows"
-        )
+    params, variance = _maximum(rows, latent_size)
+    _some_noise(params.variance, _least(variance), rows, latent_size)
     return params
 
 
@@ -102,14 +95,10 @@ def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, toleran
     rows = _opened(x, latent_size)
     begin = linear_gaussian.start(key, rows, latent_size)
     begin = begin._replace(noise=jnp.full_like(begin.noise, jnp.mean(begin.noise)))
-    # Of the data's own rounding.
-    noise = _noise((100 * jnp.finfo(rows.x.dtype).eps) ** 2 * begin.noise)
+    noise = _noise(_least(begin.noise))
     found = linear_gaussian.fit(begin, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype))
     found = linear_gaussian.checked(found, "probabilistic PCA")
-    if checks.is_concrete(found.params) and found.params.noise[0] <= 2 * noise.least[0]:
-        raise ValueError(
-            f"{latent_size} latents explain all {len(rows.x)} rows and leave no noise; take fewer, or more rows"
-        )
+    _some_noise(found.params.noise[0], noise.least[0], rows, latent_size)
     return found._replace(params=_ppca(found.params))
 
 
@@ -194,6 +183,20 @@ def _noise(least: Array) -> Noise:
     return Noise(jnp.asarray(True), least)
 
 
+def _least(variance: Array) -> Array:
+    """What rounding may leave of a variance of 0."""
+    return (100 * jnp.finfo(variance.dtype).eps) ** 2 * variance
+
+
+def _some_noise(variance: Array, least: Array, rows: Table, latent_size: int) -> None:
+    """Raises where a concrete noise is no more than rounding."""
+    if checks.is_concrete(variance, least) and not variance > 2 * least:
+        raise ValueError(
+            f"{latent_size} latent dimensions explain all {len(rows.x)} rows and leave no noise, so that the likelihood has no bound; take "
+            "fewer, or more rows"
+        )
+
+
 def _parts(params: Ppca) -> Parts:
     mean, weight, variance = map(jnp.asarray, params)
     return Parts(mean, weight, jnp.broadcast_to(variance, mean.shape))
@@ -215,12 +218,13 @@ def _opened(x: Any, latent_size: int) -> Table:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _maximum(rows: Table, latent_size: int) -> tuple[Ppca, Array]:
-    """The parameters, and the largest eigenvalue."""
-    mean, _ = spread(rows.x, rows.weight)
+    """The parameters, and the mean variance of the columns."""
+    centre, rows = centred(rows)
+    mean = rows.weight @ rows.x / jnp.sum(rows.weight)
     # Singular values of the rows, not eigenvalues of their covariance: twice the digits.
     scaled = (rows.x - mean) * jnp.sqrt(rows.weight / jnp.sum(rows.weight))[:, None]
     _, singular, basis = jnp.linalg.svd(scaled, full_matrices=False)
     values = singular**2
     variance = jnp.sum(values[latent_size:]) / (len(mean) - latent_size)
     weight = basis[:latent_size].T * jnp.sqrt(jnp.maximum(values[:latent_size] - variance, 0.0))
-    return Ppca(mean, weight * linear_gaussian.signs(weight), variance), values[0]
+    return Ppca(mean + centre, weight * linear_gaussian.signs(weight), variance), jnp.sum(values) / len(mean)

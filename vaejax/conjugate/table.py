@@ -71,9 +71,13 @@ def spread(x: Array, weight: Array) -> tuple[Array, Array]:
 
 
 def centred(rows: Table) -> tuple[Array, Table]:
-    """The weighted mean ``[d]``, and the rows about it: far from the origin float32 has no digits left for them."""
-    mean = rows.weight @ rows.x / jnp.sum(rows.weight)
-    return mean, rows._replace(x=rows.x - mean)
+    """The weighted mean ``[d]`` of what is observed, and the rows about it: far from the origin float32 has no digits left for them."""
+    if rows.mask is None:
+        mean = rows.weight @ rows.x / jnp.sum(rows.weight)
+        return mean, rows._replace(x=rows.x - mean)
+    seen = rows.mask * rows.weight[:, None]
+    mean = jnp.sum(seen * rows.x, 0) / jnp.sum(seen, 0)
+    return mean, rows._replace(x=jnp.where(rows.mask, rows.x - mean, 0.0))
 
 
 def no_constant_column(x: Array, model: str, mask: Array | None = None) -> None:
