@@ -87,6 +87,32 @@ def test_a_heywood_case_is_told_and_never_falls(x64, key):
     np.testing.assert_allclose(found.params.noise[0], 1e-3 * x[:, 0].var(), rtol=1e-6)
 
 
+def rows_of_correlation(matrix, count=200):
+    """Rows whose correlations are exactly these."""
+    x = np.random.default_rng(0).normal(size=(count, len(matrix)))
+    orthogonal = np.linalg.qr(x - x.mean(0))[0] * np.sqrt(count)
+    return orthogonal @ np.linalg.cholesky(matrix).T
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_heywood_case_is_told_at_the_defaults(key, dtype):
+    """r₁₂ r₁₃ / r₂₃ > 1: no noise of column 0 is small enough, and EM goes there as 1/t."""
+    x = rows_of_correlation([[1, 0.8, 0.8], [0.8, 1, 0.5], [0.8, 0.5, 1]])
+    with jax.enable_x64(dtype == np.float64), pytest.warns(factor_analysis.Heywood, match="columns 0 whole") as told:
+        found = factor_analysis.fit_em(key, x.astype(dtype), 1)
+    assert [warning.message.columns for warning in told] == [(0,)]
+    assert 10 * np.finfo(dtype).eps ** 0.75 < float(found.params.noise[0]) < 1e-3
+
+
+@pytest.mark.parametrize("noise", [[5e-4, 0.5, 0.6, 0.7], [2e-3, 3e-3, 0.6, 0.7]], ids=["on its way", "converged"])
+def test_a_little_noise_is_no_heywood_case(x64, key, noise):
+    """The maximum is inside: one such column is neared as 1/√t, two at once."""
+    loadings = np.sqrt(1 - np.array(noise))
+    x = rows_of_correlation(np.outer(loadings, loadings) + np.diag(noise))
+    found = factor_analysis.fit_em(key, x, 1, tolerance=0.0, max_steps=20_000)
+    assert noise[0] * (1 - 1e-6) < float(found.params.noise[0]) < factor_analysis.WHOLE
+
+
 def test_draws_and_refusals(key):
     params = factor_analysis.FactorAnalysis(jnp.zeros(3), jnp.ones((3, 1)), jnp.array([0.1, 1.0, 2.0]))
     x, z = factor_analysis.sample(params, key, 20_000)
@@ -111,6 +137,22 @@ def test_float32_with_little_noise(key, module, scale):
         params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found.params)
         exact = module.log_prob(params, x.astype(np.float64))
     np.testing.assert_allclose(module.log_prob(found.params, x), exact, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(("module", "holes"), [(ppca, True), (factor_analysis, True), (ppca, False)])
+def test_float32_far_from_the_origin(key, module, holes):
+    """EM about the centre of what is observed rises, and ends where float64 does on the same rows."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 6)) + 0.5 * rng.normal(size=(400, 6))
+    x, mask = (x + 1e5).astype(np.float32), rng.random(x.shape) < 0.8
+    rows = vaejax.Batch(x, mask=mask if holes else None)
+    found = module.fit_em(key, rows, 2)
+    trace = np.asarray(found.trace)[: int(found.num_steps) + 1]
+    assert (np.diff(trace) > -1e-6 * np.abs(trace[1:])).all()
+    with jax.enable_x64(True):
+        exact = module.fit_em(key, rows._replace(x=x.astype(np.float64)), 2)
+    np.testing.assert_allclose(found.objective, exact.objective, rtol=1e-5)
+    np.testing.assert_allclose(found.params.mean, exact.params.mean, atol=0.01)
 
 
 def test_no_noise_is_refused(key):

@@ -58,8 +58,9 @@ def fit_em(
     """Maximum likelihood by EM, missing entries left out: exact under data missing at random.
 
     A uniqueness may go to 0 (a Heywood case), where the likelihood has no maximum inside: it is kept at or above ``min_noise`` times the
-    column's variance, which keeps each M-step a maximum and the log-likelihood rising. EM goes there ever slower, so that a warning names
-    the columns that end with less than 0.005 of their variance, still falling. W is turned to its principal axes at the end.
+    column's variance, which keeps each M-step a maximum and the log-likelihood rising. EM goes there ever slower, as 1/t, so that a
+    warning names the columns that end with less than 0.005 of their variance on such a path; a maximum at a little noise is neared as
+    1/√t at most. W is turned to its principal axes at the end.
 
     Args:
         key: typed key, of the start.
@@ -99,7 +100,7 @@ def fit_em(
     noise = Noise(jnp.asarray(False), least)
     found = linear_gaussian.fit(begin, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype))
     found = linear_gaussian.checked(found, "factor analysis")
-    _report(found.params, linear_gaussian.em_step(found.params, rows, noise).noise, begin.noise, least)
+    _report(found, linear_gaussian.em_step(found.params, rows, noise).noise, begin.noise, least)
     return found._replace(params=FactorAnalysis(*found.params))
 
 
@@ -170,12 +171,14 @@ def _opened(x: Any, latent_size: int) -> Table:
     return rows
 
 
-def _report(params: Parts, later: Array, variance: Array, least: Array) -> None:
-    """Warns of columns whose noise is next to nothing and still falls from step to step, or has come to its least."""
-    if not checks.is_concrete(params):
+def _report(found: FitResult, later: Array, variance: Array, least: Array) -> None:
+    """Warns of columns whose noise is next to nothing and on its way to 0, or has come to its least."""
+    if not checks.is_concrete(found.params):
         return
-    now, share = np.asarray(params.noise), np.asarray(params.noise / variance)
-    falling = (share < WHOLE) & (np.asarray(later) < (1 - 1e-4) * now)
+    now, share = np.asarray(found.params.noise), np.asarray(found.params.noise / variance)
+    # Near 0 a step lowers ψ by a ψ² (ψ − o), o where the likelihood has its maximum: after t steps by a share of 1/t for o < 0, of 1/(2t)
+    # for o = 0, of less for o > 0.
+    falling = (share < WHOLE) & (int(found.num_steps) * (1 - np.asarray(later) / now) > 0.5)
     columns = np.flatnonzero(falling | (now <= 1.001 * np.asarray(least)))
     if len(columns):
         message = (
