@@ -1,5 +1,6 @@
 """What every fit of this room takes: a table of numbers, one example a row."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -99,20 +100,33 @@ def no_constant_column(x: Array, model: str, mask: Array | None = None) -> None:
 
 
 def no_dependent_column(x: Array, model: str, dimensions: int | None = None) -> None:
-    """Raises where concrete rows span less than ``dimensions`` (all columns if None): every covariance would be singular."""
+    """Raises where concrete rows span less than ``dimensions`` (all columns if None): every covariance would be singular.
+
+    Warns where they span them so narrowly that the floats bear no covariance of all rows; one of each of several groups they may.
+    """
     if not checks.is_concrete(x):
         return
-    host = np.asarray(x, np.float64)
-    scale = host.std(0)
-    standardised = (host - host.mean(0)) / np.where(scale > 0, scale, 1.0)
-    correlation = np.cov(standardised.T, ddof=0).reshape(x.shape[1], -1)
-    # What the floats of the data cannot tell from 0.
-    rank = np.linalg.matrix_rank(correlation, tol=x.shape[1] * float(jnp.finfo(x.dtype).eps), hermitian=True)
-    if rank < (x.shape[1] if dimensions is None else dimensions):
+    host, size, precision = np.asarray(x, np.float64), x.shape[1], jnp.finfo(x.dtype)
+    mean, scale = host.mean(0), np.where(np.ptp(host, axis=0) > 0, host.std(0), 1.0)
+    correlation = np.cov(((host - mean) / scale).T, ddof=0).reshape(size, size)
+    values, vectors = np.linalg.eigh(correlation)
+    # What the rows' own rounding, a share of their distance from 0, makes of a combination that does not vary; then that of float64.
+    rounding = float(precision.eps) ** 2 * (1 + (mean / scale) ** 2) @ vectors**2
+    rank = int(np.sum(values > 16 * rounding + size * np.finfo(np.float64).eps))
+    wanted = size if dimensions is None else dimensions
+    if rank < wanted:
         way = "take covariance='diag'" if dimensions is None else "take a smaller model"
+        finer = "" if precision.bits == 64 else ", or, if float64 tells them apart, enable it"
         raise ValueError(
-            f"the {x.shape[1]} columns span {rank} dimensions only, so that {model} has no maximum of its likelihood; leave columns out, "
-            f"project first (ppca), or {way}"
+            f"the {size} columns span {rank} dimensions only as far as {precision.dtype} tells, so that {model} has no maximum of its "
+            f"likelihood; leave columns out, project first (ppca), or {way}{finer}"
+        )
+    borne = int(np.sum(values > size * float(precision.eps)))
+    if borne < wanted:
+        warnings.warn(
+            f"the {size} columns come so near to {borne} dimensions that {precision.dtype} bears no covariance of all rows; should "
+            "components collapse, that may be why: enable float64",
+            stacklevel=4,
         )
 
 
