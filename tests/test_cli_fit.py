@@ -51,6 +51,8 @@ def folder(tmp_path_factory):
     write_csv(folder / "constant.csv", np.concatenate([x, np.ones((120, 1))], 1), names=["a", "b", "c", "my flag"])
     write_csv(folder / "dependent.csv", x[:, [0, 1, 0]], names=["a", "b", "c"])
     write_csv(folder / "few.csv", x[:12])
+    wide = [f"c{j}" for j in range(10)]
+    write_csv(folder / "short.csv", rng.normal(size=(7, 10)), names=wide)
     write_csv(folder / "unseen.csv", x, np.broadcast_to([False, False, True], x.shape), names=["a", "b", "c"])
     (folder / "text.csv").write_text("a,b\n1,2\n3,tall\n")
     return folder, saved
@@ -264,6 +266,27 @@ def test_steps_that_do_not_suffice_and_factors_that_explain_a_column_whole(folde
             exact.fit_one(planned, 1)
 
 
+def test_sizes_that_nobody_asked_for_are_left_out_where_they_are_refused(tmp_path):
+    """Columns of rank 3: three latents leave no noise."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-9, 9, (40, 3)) @ rng.integers(-3, 3, (3, 6)).astype(float)
+    np.save(tmp_path / "flat.npy", x)
+    where = str(tmp_path / "flat.npy")
+    planned = exact.plan(fit_options.Ppca(dataset=where))
+    assert planned.sizes == [1, 2, 3, 4, 5]
+    with jax.enable_x64(True):
+        with pytest.warns(UserWarning, match="left out") as told:
+            assert [one.size for one in exact.fit_all(planned)] == [1, 2]
+        assert [str(warning.message)[:47] for warning in told] == [
+            f"{q} latents left out: {q} latent dimensions explain" for q in (3, 4, 5)
+        ]
+        with pytest.raises(ValueError, match="3 latent dimensions explain all 28 rows"):
+            exact.fit_all(exact.plan(fit_options.Ppca(dataset=where, latents=(1, 3))))
+        parts = {part: batch._replace(x=batch.x[:, :1] * [1.0, 2.0]) for part, batch in planned.table.parts.items()}
+        with pytest.raises(ValueError, match="1 latent dimensions explain"):
+            exact.fit_all(planned._replace(table=planned.table._replace(parts=parts), sizes=[1]))
+
+
 def test_a_fit_that_collapsed_is_chosen_only_where_all_did():
     def candidate(collapsed, log_likelihood):
         class Result:
@@ -300,6 +323,8 @@ CASES = {
     "rows without a cell": (["ppca", "{folder}/holes.csv", "--without", *(f"item{j}" for j in range(2, 6))], "has no observed value left"),
     "no latent": (["ppca", "{folder}/items.csv", "--latents", "0"], "--latents must be at least 1"),
     "too many latents": (["ppca", "{folder}/items.csv", "--latents", "6"], "too many for 6 columns, take at most 5"),
+    "more latents than rows": (["ppca", "{folder}/short.csv", "--latents", "4"], "too many for 5 training rows, take at most 3"),
+    "two rows": (["ppca", "{folder}/short.csv", "--split", "0.3", "0.3", "0.4"], "has 2 training rows, too few for one latent"),
     "too many factors": (["fa", "{folder}/items.csv", "--latents", "4"], "too many for 6 columns, take at most 3"),
     "one column": (["ppca", "{folder}/few.csv", "--without", "a", "b"], "has 1 column to fit, too few"),
     "a split of the digits": (["ppca", "digits", "--split-seed", "3"], "--split-seed is for files of your own"),

@@ -65,7 +65,7 @@ def run(planned: Plan) -> str:
     directory = new_run_directory(options.runs, f"{Path(options.dataset).stem}-{kind.name}")
     try:
         with jax.enable_x64(True):
-            candidates = [fit_one(planned, size) for size in planned.sizes]
+            candidates = fit_all(planned)
             chosen = _choose(candidates)
             rows = _each_row(kind.row_columns, chosen.params, planned.table)
             agreement = _agreement(planned, rows)
@@ -77,6 +77,28 @@ def run(planned: Plan) -> str:
         raise
     figures = f" and figures ({', '.join(names)})" if names else ""
     return f"\n{in_words(planned, candidates, chosen, agreement)}\nparams.npz, rows.csv, summary.json{figures}\nare in {directory}"
+
+
+def fit_all(planned: Plan) -> list[Candidate]:
+    """A fit of each size. One that nobody asked for is left out where the model refuses it, with a warning, unless all are refused.
+
+    Raises:
+        ValueError: the refusal of a size that was asked for, or the first of all.
+    """
+    found: list[Candidate] = []
+    refused: list[tuple[int, ValueError]] = []
+    for size in planned.sizes:
+        try:
+            found.append(fit_one(planned, size))
+        except ValueError as error:
+            if size in getattr(planned.options, planned.kind.noun):
+                raise
+            refused.append((size, error))
+    if not found:
+        raise refused[0][1]
+    for size, error in refused:
+        warnings.warn(f"{counted(planned.kind, size)} left out: {error}", stacklevel=2)
+    return found
 
 
 def fit_one(planned: Plan, size: int) -> Candidate:

@@ -97,21 +97,23 @@ def _apart(params: gmm.Gmm) -> tuple[int, ...]:
     return tuple(sorted(np.argsort(-between / (between + within), kind="stable")[:2].tolist()))
 
 
-def _latent_sizes(options: fit_options.Ppca, table: Table, largest: int, why: str) -> list[int]:
-    size = len(table.columns)
+def _latent_sizes(options: fit_options.Ppca, table: Table, largest: int, why: str, rows: bool = False) -> list[int]:
+    count = len(table.parts["train"].x) if rows else len(table.columns)
+    limit = f"{count} {'training row' if rows else 'column'}{'s' * (count != 1)}"
     if largest < 1:
         raise ValueError(
-            f"{table.name} has {size} column{'s' * (size != 1)} to fit, too few for one latent dimension; {why}"
+            f"{table.name} has {limit}{'' if rows else ' to fit'}, too few for one latent dimension; {why}"
         )
     for wanted in options.latents:
         if checks.positive_int(wanted, "--latents") > largest:
-            raise ValueError(f"--latents {wanted} is too many for {size} columns, take at most {largest}: {why}")
+            raise ValueError(f"--latents {wanted} is too many for {limit}, take at most {largest}: {why}")
     return sorted(set(options.latents)) or [q for q in _SIZES if q <= largest]
 
 
 def _ppca_sizes(options: fit_options.Ppca, table: Table) -> list[int]:
-    largest = min(len(table.columns) - 1, len(table.parts["train"].x) - 2)
-    return _latent_sizes(options, table, largest, "some direction of the rows must be left for the noise")
+    columns, rows = len(table.columns) - 1, len(table.parts["train"].x) - 2
+    why = "some direction of the rows must be left for the noise"
+    return _latent_sizes(options, table, min(columns, rows), why, rows < columns)
 
 
 def _ppca_fit(options: fit_options.Ppca, key: Key, table: Table, size: int) -> tuple[Params, FitResult | None]:

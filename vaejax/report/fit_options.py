@@ -71,7 +71,7 @@ class Ppca:
     dataset: Annotated[Positional[str], arg(metavar="DATA")]
     """A file of your own (.csv, .tsv, .npy, .npz: one example a row), or digits, mnist, fashion_mnist, mnist_static, frey, sprites."""
     latents: Annotated[tuple[int, ...], arg(metavar="Q...")] = ()
-    """How many latent dimensions (factors), one number or several; 1 to 5, as far as columns allow, if not given."""
+    """How many latent dimensions (factors), one number or several; 1 to 5, as far as columns and rows allow, if not given."""
     tolerance: float = 1e-9
     """Relative gain of a step below which EM ends."""
     max_steps: int = 10_000
