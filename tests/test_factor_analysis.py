@@ -114,10 +114,13 @@ def test_a_little_noise_is_no_heywood_case(x64, key, noise):
 
 
 def test_draws_and_refusals(key):
-    params = factor_analysis.FactorAnalysis(jnp.zeros(3), jnp.ones((3, 1)), jnp.array([0.1, 1.0, 2.0]))
+    loadings, noise = np.array([[1.0], [-1.0], [0.5]]), np.array([0.1, 1.0, 2.0])
+    params = factor_analysis.FactorAnalysis(jnp.array([1.0, 2.0, 3.0]), jnp.asarray(loadings), jnp.asarray(noise))
     x, z = factor_analysis.sample(params, key, 20_000)
     assert z.shape == (20_000, 1)
-    np.testing.assert_allclose(np.cov(x.T), np.ones((3, 3)) + np.diag([0.1, 1.0, 2.0]), atol=0.12)
+    np.testing.assert_allclose(np.cov(z.T), 1.0, atol=0.05)
+    np.testing.assert_allclose(np.mean(x, 0), [1, 2, 3], atol=0.06)
+    np.testing.assert_allclose(np.cov((x - z @ loadings.T).T), np.diag(noise), atol=0.1)
     with pytest.raises(ValueError, match="column 0 is constant"):
         factor_analysis.fit_em(key, np.where(np.arange(SIZE) == 0, 1.0, X), 2)
     with pytest.raises(ValueError, match="below the 8 columns"):

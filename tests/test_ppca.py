@@ -101,6 +101,15 @@ def test_float32_of_many_rows_and_little_noise(key):
     np.testing.assert_allclose(ppca.fit_em(key, little, 2, max_steps=300).params.variance, 1e-6, rtol=0.5)
 
 
+def test_weights_count_rows_with_holes(x64, key):
+    weight = np.random.default_rng(1).integers(0, 3, len(X))
+    start = ppca.fit_ml(X, LATENTS)
+    weighted = ppca.em_step(start, MASKED._replace(weight=weight.astype(float)))
+    repeated = ppca.em_step(start, vaejax.Batch(MASKED.x.repeat(weight, 0), mask=MASK.repeat(weight, 0)))
+    for one, other in zip(weighted, repeated):
+        np.testing.assert_allclose(one, other, rtol=1e-10)
+
+
 def test_criteria_count_every_row_of_a_batch(x64):
     params = ppca.fit_ml(X, LATENTS)
     total = ppca.log_prob(params, X).sum()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from vaejax import checks
 from vaejax.conjugate import ppca
 from vaejax.conjugate.ppca import Ppca
-from vaejax.dists import MultivariateNormal, diagonal_normal, standard_normal
+from vaejax.dists import MultivariateNormal, diagonal_normal, likelihoods, standard_normal
 from vaejax.types import Array, Key, Model, Params, as_batch, default_float, observed
 
 
@@ -37,11 +37,12 @@ def as_model(latent_size: int) -> Model:
     checks.positive_int(latent_size, "latent_size")
 
     def init(key: Key, batch: Any) -> Params:
-        x = jnp.asarray(as_batch(batch).x, default_float())
+        batch = as_batch(batch)
+        x = jnp.asarray(observed(batch), default_float())
         if x.ndim != 2 or x.shape[1] <= latent_size:
             raise ValueError(f"x must be [n, d] with d above latent_size={latent_size}, got {list(x.shape)}")
-        mean = jnp.mean(x, 0)
-        variance = jnp.mean((x - mean) ** 2)
+        mean = likelihoods.mean_of_observed(x, batch.mask)
+        variance = jnp.mean((x - mean) ** 2, where=batch.mask)
         weight = jnp.linalg.qr(jax.random.normal(key, (x.shape[1], latent_size), x.dtype))[0] * jnp.sqrt(0.5 * variance)
         # The exact posterior of this start.
         gain = weight.T / variance
