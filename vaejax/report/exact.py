@@ -96,8 +96,8 @@ def fit_all(planned: Plan) -> list[Candidate]:
             refused.append((size, error))
     if not found:
         raise refused[0][1]
-    for size, error in refused:
-        warnings.warn(f"{counted(planned.kind, size)} left out: {error}", stacklevel=2)
+    for size, reason in refused:
+        warnings.warn(f"{counted(planned.kind, size)} left out: {reason}", stacklevel=2)
     return found
 
 
