@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -123,15 +124,46 @@ def test_weights_count_rows(x64, key):
 def test_refusals(key):
     with pytest.raises(ValueError, match="degrees must be finite, greater than 3"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, degrees=3.0)
-    with pytest.raises(ValueError, match="column 4 is constant"):
+    with pytest.raises(ValueError, match=r"column 4 is constant, .* give scatter="):
         bayesian_gmm.fit_cavi(key, np.c_[IRIS, np.full(150, 37.7)], 2)
     with pytest.raises(ValueError, match="scatter must be positive definite"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, scatter=np.ones((4, 4)))
+    with pytest.raises(ValueError, match="scatter must be symmetric, got 1 at"):
+        bayesian_gmm.fit_cavi(key, IRIS, 2, scatter=2 * np.eye(4) + np.eye(4, k=1))
+    with pytest.raises(ValueError, match="squares overflow float32"):
+        bayesian_gmm.fit_cavi(key, (1e25 * IRIS).astype(np.float32), 2, num_starts=1, scatter=np.eye(4), max_steps=5)
     with pytest.raises(ValueError, match="for 5 components"):
         bayesian_gmm.fit_cavi(key, IRIS, 5, start=gmm.Gmm(np.ones(3) / 3, IRIS[:3], np.stack([np.eye(4)] * 3)))
     with pytest.raises(ValueError, match="concentration must be finite, greater than 0"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, concentration=0.0)
     with pytest.raises(ValueError, match="200 components need as many rows"):
         bayesian_gmm.fit_cavi(key, IRIS, 200)
-    with pytest.raises(ValueError, match="complete rows"):
-        bayesian_gmm.posterior(None, vaejax.Batch(jnp.ones((2, 2)), mask=jnp.ones((2, 2), bool)))
+
+
+def test_a_mask_must_hide_nothing(x64, key):
+    params = bayesian_gmm.fit_cavi(key, IRIS, 2, num_starts=1, max_steps=3).params
+    holes, whole = (vaejax.Batch(jnp.asarray(IRIS), mask=jnp.asarray(seen)) for seen in (IRIS < 7, IRIS < 100))
+    for function in (bayesian_gmm.posterior, bayesian_gmm.log_prob, bayesian_gmm.elbo):
+        with pytest.raises(ValueError, match="complete rows"):
+            function(params, holes)
+    np.testing.assert_array_equal(bayesian_gmm.elbo(params, whole), bayesian_gmm.elbo(params, IRIS))
+
+
+def test_a_step_far_from_the_origin(key):
+    far = (IRIS + 10_000).astype(np.float32)
+    near = far.astype(np.float64) - 10_000
+    start = bayesian_gmm.fit_cavi(key, near, 2, num_starts=1, max_steps=2).params
+    begin = start._replace(mean=np.round(start.mean), prior=start.prior._replace(mean=np.round(start.prior.mean)))
+    moved = begin._replace(mean=begin.mean + 10_000, prior=begin.prior._replace(mean=begin.prior.mean + 10_000))
+    there = bayesian_gmm.em_step(moved, far)
+    with jax.enable_x64(True):
+        here = bayesian_gmm.em_step(jax.tree.map(np.float64, begin), near)
+    np.testing.assert_allclose(there.scatter, here.scatter, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(there.mean, np.float64) - 10_000, here.mean, atol=1e-3)
+
+
+def test_each_start_tells_its_steps(key):
+    found = bayesian_gmm.fit_cavi(key, IRIS, 2, num_starts=3, max_steps=40)
+    assert found.start_steps.shape == (3,)
+    assert int(found.start_steps[int(np.argmax(found.starts))]) == int(found.num_steps)
+    assert found.start_reseeds is None

@@ -1,6 +1,7 @@
 """Gaussian mixtures against scikit-learn, SciPy and mclust; EM that never falls; components that collapse."""
 
 import functools
+import importlib
 import warnings
 
 import jax
@@ -15,8 +16,10 @@ from sklearn.mixture import GaussianMixture
 
 import vaejax
 from vaejax.conjugate import gmm, half_steps
-from vaejax.conjugate.gmm import Gmm
+from vaejax.conjugate.gmm import Gmm, starts
+from vaejax.conjugate.gmm.structures import structure
 
+fit_module = importlib.import_module("vaejax.conjugate.gmm.fit")
 IRIS = load_iris().data
 FOUR = ["full", "tied", "diag", "spherical"]
 ALL = [*FOUR, "equal_shape"]
@@ -112,7 +115,13 @@ def test_em_never_falls(covariance, dtype):
     assert found.objective.shape == (100,)
     tolerance = 1e-10 if dtype == np.float64 else 1e-5
     fall = np.diff(trace, axis=1) + tolerance * np.abs(trace[:, 1:])
-    assert (np.where(np.arange(60) < steps[:, None], fall, 0.0) >= 0).all()
+    exact = np.ones(100, bool)
+    if covariance == "equal_shape":
+        # Through eigenvectors a small variance has the rounding of the largest.
+        values = np.linalg.eigvalsh(np.asarray(found.params.covariance, np.float64))
+        exact = (values[..., 0] / values[..., -1]).min(1) > 1000 * np.finfo(dtype).eps
+    assert exact.mean() > 0.9
+    assert (np.where(np.arange(60) < steps[:, None], fall, 0.0)[exact] >= 0).all()
 
 
 @pytest.mark.slow
@@ -170,6 +179,18 @@ def test_a_collapsing_component_begins_anew_and_says_so(x64, key):
     assert np.isfinite(float(ended.objective))
     quiet = gmm.fit_em(key, x, 2, start=start, prior_count=1.0)
     assert int(quiet.reseeded.sum()) == 0
+
+
+@pytest.mark.parametrize("copies", [1, 12])
+def test_collapse_is_told_in_float32(key, copies):
+    """On one row, or on as many equal ones as no component of few rows has."""
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    x[:copies] = x[0]
+    start = Gmm(np.array([0.9, 0.1]), np.stack([x.mean(0), x[0]]), np.stack([np.eye(2), 1e-4 * np.eye(2)]))
+    with pytest.warns(gmm.Starved, match="1 components collapsed and began anew"):
+        found = gmm.fit_em(key, x, 2, start=start, max_steps=50)
+    assert rising(found, 1e-5)
+    assert np.linalg.eigvalsh(found.params.covariance).min() > 1e-4
 
 
 def test_weights_count_rows(x64, key):
@@ -239,6 +260,194 @@ def test_refusals(key):
         gmm.fit_em(jnp.zeros(2, jnp.uint32), IRIS, 2)
 
 
+GOOD = Gmm(np.ones(2) / 2, IRIS[:2], np.stack([np.eye(4)] * 2))
+
+
+@pytest.mark.parametrize(
+    ("covariance", "field", "value", "message"),
+    [
+        ("full", "weight", np.ones(2), r"start.weight must sum to 1, got a sum of 2"),
+        ("full", "weight", np.array([1.5, -0.5]), "start.weight must hold no negative numbers"),
+        ("full", "weight", np.array([np.nan, 1.0]), "start.weight must hold finite numbers"),
+        ("full", "mean", np.full((2, 4), np.inf), "start.mean must hold finite numbers"),
+        (
+            "full",
+            "covariance",
+            np.stack([np.eye(4), np.ones((4, 4))]),
+            r"positive definite in float32 \(number 1 of 2 is not\)",
+        ),
+        ("full", "covariance", np.stack([np.eye(4) + np.eye(4, k=1)] * 2), "start.covariance must be symmetric"),
+        ("diag", "covariance", np.zeros((2, 4)), "start.covariance must hold positive variances"),
+    ],
+)
+def test_starts_that_are_no_mixtures_are_refused(key, covariance, field, value, message):
+    with pytest.raises(ValueError, match=message):
+        gmm.fit_em(key, IRIS, 2, covariance=covariance, start=GOOD._replace(**{field: value}))
+
+
+def test_an_end_without_a_likelihood_is_refused(key, recwarn):
+    with pytest.raises(ValueError, match="squares overflow float32"):
+        gmm.fit_em(key, (1e25 * IRIS).astype(np.float32), 2, num_starts=1, max_steps=5)
+    assert not [one for one in recwarn if one.category is gmm.Starved]
+
+
+def correlated(count, size, seed=0):
+    """Columns 0 and 1 correlated at 0.9998."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, size))
+    x[:, 1] = x[:, 0] + 0.02 * x[:, 1]
+    return x.astype(np.float32)
+
+
+def test_correlation_is_no_collapse(key):
+    """One Gaussian of few rows in float32: its maximum likelihood in closed form."""
+    x = correlated(50, 10)
+    found = gmm.fit_em(key, x, 1)
+    assert int(found.reseeded.sum()) == 0
+    log_det = np.linalg.slogdet(np.cov(x.T.astype(float), ddof=0))[1]
+    np.testing.assert_allclose(found.objective, -25 * (10 * np.log(2 * np.pi) + log_det + 10), rtol=1e-4)
+
+
+def test_a_small_cluster_keeps_the_covariance_that_all_share(key):
+    x = correlated(500, 2)
+    x[:10] += [8, -8]
+    shape = np.array([[1.0, 1.0], [1.0, 1.0004]])
+    start = Gmm(np.array([0.02, 0.98]), np.array([[8.0, -8.0], [0.0, 0.0]]), shape[None])
+    found = gmm.fit_em(key, x, 2, covariance="tied", start=start)
+    assert int(found.reseeded.sum()) == 0
+    np.testing.assert_allclose(found.params.weight, [0.02, 0.98], rtol=1e-5)
+    np.testing.assert_allclose(found.objective, dense(found.params, x).sum(), rtol=1e-3)
+
+
+def test_a_lost_component_leaves_the_covariance_that_all_share(key):
+    """The first of them has no rows near: it begins anew, and only its mean and weight do."""
+    x = IRIS.astype(np.float32)
+    start = Gmm(np.array([0.5, 0.5]), np.stack([x.mean(0) + 1e4, x.mean(0)]), 0.5 * np.eye(4)[None])
+    parts = starts.spare(jnp.asarray(x), jnp.ones(150), 2, structure("tied"))
+    found = starts.reseed(key, start, jnp.array([True, False]), parts)
+    np.testing.assert_array_equal(found.covariance, start.covariance)
+    assert (np.abs(np.asarray(found.mean[0]) - x) < 1e-6).all(-1).any()
+
+
+def test_under_a_prior_no_component_is_taken_for_collapsed(key, recwarn):
+    """Components of a few correlated rows each, where the prior keeps the maximum."""
+    x = correlated(60, 8)
+    found = gmm.fit_em(key, x, 8, prior_count=1e-3, num_starts=2, max_steps=30)
+    assert int(found.reseeded.sum()) == 0
+    assert rising(found, 1e-5)
+    assert not [one for one in recwarn if one.category is gmm.Starved]
+
+
+def test_warnings_point_to_the_caller(x64, key):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    start = Gmm(np.array([0.9, 0.1]), np.stack([x.mean(0), x[0]]), np.stack([np.eye(2), 1e-4 * np.eye(2)]))
+    with pytest.warns(gmm.Starved, match="or prior_count=1") as caught:
+        gmm.fit_em(key, x, 2, start=start, max_steps=5)
+    assert caught[0].filename == __file__
+    with pytest.warns(gmm.Starved, match="fewer components or a simpler covariance$") as caught:
+        gmm.fit_chunked(key, x, 2, start=start, max_steps=5, chunk_size=60)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
+def test_moments_far_apart_are_those_of_float64(covariance):
+    """Three clusters 1000 apart, of conditional standard deviation 0.01: what float32 rows hold, float32 finds."""
+    rng, places = np.random.default_rng(0), np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 1000.0]])
+    z = rng.normal(size=(3000, 2))
+    x = (np.c_[z[:, 0], z[:, 0] + 0.01 * z[:, 1]] + places.repeat(1000, 0)).astype(np.float32)
+    wide = np.array([[1.0, 1.0], [1.0, 1.0001]])
+    shape = {"full": np.stack([wide] * 3), "tied": wide[None], "diag": np.ones((3, 2))}[covariance]
+    found = gmm.em_step(Gmm(np.ones(3) / 3, places, shape), x)
+    groups = x.astype(np.float64).reshape(3, 1000, 2)
+    exact = np.stack([np.cov(group.T, ddof=0) for group in groups])
+    np.testing.assert_allclose(found.mean, groups.mean(1), rtol=1e-6, atol=1e-4)
+    exact = {"full": exact, "tied": exact.mean(0)[None], "diag": np.diagonal(exact, axis1=1, axis2=2)}[covariance]
+    if covariance == "diag":
+        np.testing.assert_allclose(found.covariance, exact, rtol=1e-5)
+    else:
+        conditional = (
+            np.linalg.det(np.asarray(c, np.float64))[:] / np.asarray(c)[:, 0, 0] for c in (found.covariance, exact)
+        )
+        np.testing.assert_allclose(*conditional, rtol=1e-2)
+        np.testing.assert_allclose(found.covariance, exact, rtol=1e-5)
+
+
+def test_scores_far_apart_are_those_of_float64():
+    z = np.random.default_rng(0).normal(size=(500, 2))
+    x = (np.c_[z[:, 0], z[:, 0] + 0.01 * z[:, 1]] + [1000, 0]).astype(np.float32)
+    wide = np.array([[1.0, 1.0], [1.0, 1.0001]], np.float32)
+    params = Gmm(np.ones(2, np.float32) / 2, np.array([[1000, 0], [0, 1000]], np.float32), np.stack([wide] * 2))
+    exact = dense(jax.tree.map(lambda leaf: leaf.astype(np.float64), params), x.astype(np.float64))
+    np.testing.assert_allclose(gmm.log_prob(params, x), exact, atol=2e-3)
+
+
+def test_a_step_far_from_the_origin(key):
+    far = (IRIS + 10_000).astype(np.float32)
+    near = far.astype(np.float64) - 10_000
+    start = gmm.fit_em(key, near, 3, num_starts=1, max_steps=2).params
+    there = gmm.em_step(start._replace(mean=start.mean + 10_000), far)
+    with jax.enable_x64(True):
+        begin = start._replace(mean=np.float64(np.float32(start.mean + 10_000)) - 10_000)
+        here = gmm.em_step(jax.tree.map(np.float64, begin), near)
+    np.testing.assert_allclose(there.covariance, here.covariance, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(there.mean, np.float64) - 10_000, here.mean, atol=1e-3)
+
+
+def test_k_means_plus_plus_is_greedy():
+    """Among rows of mass alone, and of smaller potential than plain draws reach."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(300, 2)) + 6 * rng.integers(0, 4, (300, 2)), jnp.float32)
+    weight = jnp.asarray(rng.integers(0, 2, 300), jnp.float32)
+
+    def potential(mean):
+        return np.sum(weight * np.min(np.sum((np.asarray(x)[:, None] - mean) ** 2, -1), 1))
+
+    draw = jax.jit(lambda key: starts.k_means_plus_plus(key, x, weight, 8, jnp.ones(2)))
+    drawn = [draw(jax.random.key(i)) for i in range(40)]
+    rows = np.asarray(x)[np.asarray(weight) > 0]
+    for mean, nearest in drawn:
+        assert all((rows == one).all(-1).any() for one in np.asarray(mean))
+        assert len(np.unique(np.asarray(mean), axis=0)) == 8
+        wanted = np.argmin(np.sum((np.asarray(x)[:, None] - np.asarray(mean)) ** 2, -1), 1)
+        np.testing.assert_array_equal(nearest, wanted)
+
+    def plain():
+        mean = rows[rng.integers(len(rows))][None]
+        while len(mean) < 8:
+            mass = np.min(np.sum((rows[:, None] - mean) ** 2, -1), 1, initial=np.inf).astype(float)
+            mean = np.r_[mean, rows[rng.choice(len(rows), p=mass / mass.sum())][None]]
+        return potential(mean)
+
+    greedy, one_draw = ([potential(np.asarray(mean)) for mean, _ in drawn], [plain() for _ in range(40)])
+    error = np.sqrt(np.var(greedy) / 40 + np.var(one_draw) / 40)
+    assert np.mean(one_draw) - np.mean(greedy) > 3 * error
+
+
+def test_starts_one_by_one_or_together_are_the_same(x64, key, monkeypatch):
+    """How many share a pass is a matter of speed alone."""
+    options = {"num_starts": 5, "max_steps": 12, "tolerance": 0.0, "start": "random"}
+    found = {}
+    for group in (1, 2, 5):
+        monkeypatch.setattr(fit_module, "at_once", lambda *_, group=group: group)
+        fit_module._from_params.clear_cache()
+        found[group] = gmm.fit_em(key, IRIS, 2, **options)
+    fit_module._from_params.clear_cache()
+    for group in (2, 5):
+        np.testing.assert_allclose(found[group].starts, found[1].starts, rtol=1e-9)
+        # Of starts that reach the same, rounding chooses: the same components in another order.
+        means = (np.sort(np.asarray(found[one].params.mean), axis=0) for one in (group, 1))
+        np.testing.assert_allclose(*means, rtol=1e-6)
+
+
+def test_each_start_tells_its_steps(x64, key):
+    found = gmm.fit_em(key, IRIS, 3, num_starts=4)
+    assert found.start_steps.shape == found.start_reseeds.shape == (4,)
+    best = int(np.argmax(found.starts))
+    assert int(found.start_steps[best]) == int(found.num_steps)
+    assert int(found.start_reseeds[best]) == int(found.reseeded.sum())
+    assert len(np.unique(found.start_steps)) > 1
+
+
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_small_components_far_apart_are_none_that_collapse(key, covariance):
     """Two blobs of 100 rows, 1500 standard deviations apart, in float32."""
@@ -253,11 +462,14 @@ def test_small_components_far_apart_are_none_that_collapse(key, covariance):
 
 
 def test_half_steps_take_weights(x64, key):
-    weight = np.random.default_rng(2).integers(1, 4, len(IRIS)).astype(float)
+    weight = np.random.default_rng(2).integers(1, 4, len(IRIS))
     start = gmm.fit_em(key, IRIS, 2, num_starts=1, max_steps=1).params
-    found = half_steps(gmm, start, vaejax.Batch(IRIS, weight=weight), num_steps=2)
+    found = half_steps(gmm, start, vaejax.Batch(IRIS, weight=weight.astype(float)), num_steps=2)
     np.testing.assert_allclose(found.log_likelihood[0], weight @ gmm.log_prob(start, IRIS), rtol=1e-12)
+    np.testing.assert_allclose(found.bound + found.kl, found.log_likelihood, rtol=1e-10)
     assert (np.diff(found.bound) > -1e-9).all()
+    repeated = half_steps(gmm, start, np.repeat(IRIS, weight, axis=0), num_steps=2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), found, repeated)
 
 
 def test_a_mask_is_refused_as_a_model(key):
@@ -265,3 +477,5 @@ def test_a_mask_is_refused_as_a_model(key):
     batch = vaejax.Batch(jnp.asarray(IRIS), mask=jnp.asarray(IRIS < 7))
     with pytest.raises(ValueError, match="complete rows"):
         vaejax.log_terms(gmm.as_model(params), params, key, batch)
+    whole = batch._replace(mask=jnp.ones_like(batch.mask))
+    np.testing.assert_array_equal(gmm.log_prob(params, whole), gmm.log_prob(params, IRIS))

@@ -37,12 +37,20 @@ def test_it_converges_from_a_sample(key):
 
 
 def test_far_from_the_origin_in_float32(key):
-    near, far = (
-        gmm.fit_chunked(key, (X + shift).astype(np.float32), 3, chunk_size=700, max_steps=6) for shift in (0, 10_000)
-    )
-    trace = np.asarray(far.trace)[: int(far.num_steps) + 1]
+    """Against the same float32 rows, moved back."""
+    far = (X + 10_000).astype(np.float32)
+    near = far.astype(np.float64) - 10_000
+    start = gmm.fit_em(key, X[:100], 3, num_starts=3).params
+    start = start._replace(mean=np.round(start.mean))
+    options = {"chunk_size": 700, "max_steps": 6, "tolerance": 0.0}
+    there = gmm.fit_chunked(key, far, 3, start=start._replace(mean=start.mean + 10_000), **options)
+    with jax.enable_x64(True):
+        here = gmm.fit_chunked(key, near, 3, start=jax.tree.map(np.float64, start), **options)
+    trace = np.asarray(there.trace)[: int(there.num_steps) + 1]
     assert (np.diff(trace) > -1e-5 * np.abs(trace[1:])).all()
-    np.testing.assert_allclose(far.objective, near.objective, rtol=1e-2)
+    np.testing.assert_allclose(there.objective, here.objective, rtol=1e-6)
+    np.testing.assert_allclose(there.params.covariance, here.params.covariance, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(there.params.mean, np.float64) - 10_000, here.params.mean, atol=1.2e-3)
 
 
 def test_stepwise_comes_near_in_one_pass(key):
@@ -52,6 +60,7 @@ def test_stepwise_comes_near_in_one_pass(key):
     found = gmm.fit_stepwise(key, X, 3, batch_size=100, start=start)
     assert best - float(found.objective) < 0.1 * (best - before)
     assert len(found.trace) == int(found.num_steps) + 1 == 32
+    assert not bool(found.converged)
 
 
 def test_moments_of_two_sets_are_those_of_their_union():
@@ -79,3 +88,9 @@ def test_bad_sources_are_refused(key):
         gmm.fit_stepwise(key, np.where(X > 6, np.nan, X), 2)
     with pytest.raises(ValueError, match=r"power must be finite, greater than 0.5"):
         gmm.fit_stepwise(key, X, 2, power=0.5)
+    with pytest.raises(ValueError, match="sample_size must be at least 3 for 3 components to begin at its rows, got 2"):
+        gmm.fit_chunked(key, X, 3, sample_size=2)
+    with pytest.raises(ValueError, match="needs at least 3 rows, got 2"):
+        gmm.fit_stepwise(key, X[:2], 3)
+    with pytest.raises(ValueError, match="squares of the source overflow float32"):
+        gmm.fit_chunked(key, (1e25 * X).astype(np.float32), 3)

@@ -6,15 +6,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import digamma, gammaln, multigammaln
 
 from vaejax import checks
 from vaejax.conjugate.em import FitResult, iterate
 from vaejax.conjugate.gmm import Gmm, starts
-from vaejax.conjugate.gmm.density import Whitener, row_scores, whitener
+from vaejax.conjugate.gmm.density import Whitener, complete, row_scores, whitener
+from vaejax.conjugate.gmm.fit import best_of, finite_end
 from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks, over_starts
 from vaejax.conjugate.gmm.structures import structure
-from vaejax.conjugate.table import Table, centred, no_constant_column, spread, table
+from vaejax.conjugate.table import Table, centred, spread, table
 from vaejax.dists import OneHotCategorical
 from vaejax.linalg import cholesky, inverse_tril, log_diagonal
 from vaejax.types import Array, Key
@@ -93,7 +95,7 @@ def fit_cavi(
         `FitResult` with `BayesianGmm`; ``trace`` is the ELBO, a lower bound of log p(x), after each update of q(z).
 
     Raises:
-        ValueError: NaN, missing entries, fewer than two rows, a prior out of range.
+        ValueError: NaN, missing entries, fewer than two rows, a prior out of range, an end without a finite ELBO.
 
     Source:
         Bishop 2006, section 10.2; Blei, Kucukelbir & McAuliffe 2017.
@@ -117,17 +119,14 @@ def fit_cavi(
     if isinstance(start, str):
         checks.one_of(start, "start", ("k-means++", "random"))
         if num_components > len(rows.x):
-            raise ValueError(
-                f"{num_components} components need as many rows to start from, got {len(rows.x)}; use fewer"
-            )
+            raise ValueError(f"{num_components} components need as many rows, got {len(rows.x)}; use fewer")
         begin = starts.several(jax.random.split(key, num_starts), rows, num_components, structure("full"), start)
     else:
         begin = starts.given(start, rows, num_components, structure("full"))
         begin = begin._replace(mean=begin.mean - centre)
     found = _fit(begin, rows, prior, jnp.asarray(tolerance, rows.x.dtype), max_steps)
-    params = found.params
-    prior = params.prior._replace(mean=params.prior.mean + centre)
-    return found._replace(params=params._replace(mean=params.mean + centre, prior=prior))
+    finite_end(found, "a Bayesian Gaussian mixture")
+    return found._replace(params=_moved(found.params, centre))
 
 
 def posterior(params: BayesianGmm, x: Any) -> OneHotCategorical:
@@ -143,7 +142,7 @@ def bound(params: BayesianGmm, q: OneHotCategorical, x: Any) -> Array:
 def elbo(params: BayesianGmm, x: Any, q: OneHotCategorical | None = None) -> Array:
     """L = Σ_n `bound` − KL(q(π, μ, Λ) ‖ p(π, μ, Λ)) ≤ log p(x), of all data, nats; with the best q(z) if none is given."""
     batch = checks.batch(x, "x")
-    rows = bound(params, posterior(params, batch.x) if q is None else q, batch.x)
+    rows = bound(params, posterior(params, batch) if q is None else q, batch)
     return jnp.sum(rows if batch.weight is None else batch.weight * rows) - kl_to_prior(params)
 
 
@@ -166,8 +165,7 @@ def log_prob(params: BayesianGmm, x: Any) -> Array:
     half = 0.5 * (free + size)
     constant = gammaln(half) - gammaln(0.5 * free) - 0.5 * size * jnp.log(math.pi * free) + log_det
     weight = jnp.log(params.concentration) - jnp.log(jnp.sum(params.concentration))
-    density = jax.nn.logsumexp(weight + constant - half * jnp.log1p(distance / free), axis=-1)
-    return density
+    return jax.nn.logsumexp(weight + constant - half * jnp.log1p(distance / free), axis=-1)
 
 
 def point(params: BayesianGmm) -> Gmm:
@@ -183,9 +181,16 @@ def counts(params: BayesianGmm) -> Array:
 
 def em_step(params: BayesianGmm, x: Any) -> BayesianGmm:
     """One update of q(z), then one of q(π, μ, Λ)."""
-    rows = table(x, "a Bayesian Gaussian mixture")
+    centre, rows = centred(table(x, "a Bayesian Gaussian mixture"))
+    params = _moved(params, -centre)
     moments, _ = expect(_expected(params), in_chunks(rows.x, rows.weight, len(params.mean)), False)
-    return _update(moments, params.prior)
+    return _moved(_update(moments, params.prior), centre)
+
+
+def _moved(params: BayesianGmm, by: Array) -> BayesianGmm:
+    """With all that has a place there."""
+    prior = params.prior._replace(mean=params.prior.mean + by)
+    return params._replace(mean=params.mean + by, prior=prior)
 
 
 def _update(moments: Moments, prior: Prior) -> BayesianGmm:
@@ -242,11 +247,9 @@ def _log_normaliser(half_log_det: Array, degrees: Array, size: int) -> Array:
 
 
 def _rows(params: BayesianGmm, x: Any) -> Array:
-    batch = checks.batch(x, "x")
-    if batch.mask is not None:
-        raise ValueError("a Gaussian mixture needs complete rows, got a mask; leave incomplete rows out")
-    checks.event_shape(batch.x, params.mean.shape[-1:])
-    return jnp.asarray(batch.x, params.mean.dtype)
+    rows = complete(x)
+    checks.event_shape(rows, params.mean.shape[-1:])
+    return jnp.asarray(rows, params.mean.dtype)
 
 
 def _scores(params: BayesianGmm, x: Any) -> Array:
@@ -265,12 +268,13 @@ def _prior(rows: Table, concentration: Any, strength: Any, mean: Any, degrees: A
     prior = Prior(*(jnp.asarray(value, rows.x.dtype) for value in (concentration, strength, mean, degrees, wide)))
     checks.event_shape(prior.mean, (size,), "mean")
     checks.event_shape(prior.scatter, (size, size), "scatter")
-    if scatter is None:
-        no_constant_column(rows.x, "the default prior")
-    if checks.is_concrete(prior.scatter) and starts.singular(prior.scatter[None], jnp.diagonal(prior.scatter))[0]:
+    known = scatter is None and checks.is_concrete(rows.x)
+    constant = np.flatnonzero(np.ptp(rows.x, axis=0) == 0) if known else np.zeros(0, int)
+    if len(constant):
         raise ValueError(
-            "scatter must be positive definite (the data's covariance is not, where a column is constant); give one"
+            f"column {constant[0]} is constant, so that the data's covariance is no prior's; give scatter=, or leave out what never varies"
         )
+    starts.positive_definite(prior.scatter[None], "scatter", "give one that is, as where columns depend")
     return prior
 
 
@@ -285,10 +289,7 @@ def _fit(begin: Gmm, rows: Table, prior: Prior, tolerance: Array, max_steps: int
         step = functools.partial(_step, chunks)
         return iterate(step, lambda params: step(params)[1], first, max_steps=max_steps, tolerance=tolerance)
 
-    found = over_starts(one, begin, group)
-    reached = jax.vmap(lambda one: one.objective)(found)
-    best = jnp.argmax(jnp.where(jnp.isnan(reached), -jnp.inf, reached))
-    return jax.tree.map(lambda leaf: leaf[best], found)._replace(starts=reached)
+    return best_of(over_starts(one, begin, group))
 
 
 def _step(chunks: Rows, params: BayesianGmm) -> tuple[BayesianGmm, Array]:

@@ -23,7 +23,9 @@ class FitResult(NamedTuple):
         converged: whether the last step gained less than the tolerance.
         reseeded: ``[T]`` how many components were found collapsed after each step and began anew; None where none can collapse.
         collapsed: ``[]`` how many collapsed in a step that was therefore not made, no more re-seeding being allowed: the fit ended there.
-        starts: ``[R]`` what each start reached, the best of which ``params`` is; −∞ where a component collapsed.
+        starts: ``[R]`` what each start reached, the best of which ``params`` is; −∞ where a component collapsed or that is no number.
+        start_steps: ``[R]`` how many steps each start made.
+        start_reseeds: ``[R]`` how many components began anew in each; None where none can collapse.
     """
 
     params: Params
@@ -33,6 +35,8 @@ class FitResult(NamedTuple):
     reseeded: Array | None = None
     collapsed: Array | None = None
     starts: Array | None = None
+    start_steps: Array | None = None
+    start_reseeds: Array | None = None
 
     @property
     def objective(self) -> Array:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax import checks
 from vaejax.conjugate import criteria
@@ -55,34 +56,25 @@ def whitener(params: Gmm) -> Whitener:
     return Whitener(matrix, params.mean, jnp.broadcast_to(constant, params.weight.shape))
 
 
-def scores(white: Whitener, columns: Array) -> Array:
-    """``[K, n]`` log π_k N(x_n; μ_k, Σ_k) of rows that stand as columns ``[d + 1, n]`` above a row of ones, by one matrix product.
+def scores(white: Whitener, away: Array) -> Array:
+    """``[K, n]`` log π_k N(x_n; μ_k, Σ_k) from the rows about each mean, ``away`` ``[K, d, n]``, by one matrix product for each component.
 
-    Rows come last so that sums over d and K run over whole vectors of them; the ones subtract the means in the same product.
+    Rows come last so that sums over d and K run over whole vectors of them. Whitening x and μ apart would be one product for all, and lose
+    in their difference the digits of components far from where x is taken.
     """
-    matrix, mean, constant = white
-    count, size = mean.shape
-    if matrix.ndim == 2:
-        y = (columns[:-1] - mean[:, :, None]) * matrix[:, :, None]
-    elif len(matrix) == 1:
-        y = matrix[0] @ columns[:-1] - (mean @ matrix[0].T)[:, :, None]
-    else:
-        augmented = jnp.concatenate([matrix, -matrix @ mean[:, :, None]], -1)
-        y = (augmented.reshape(count * size, size + 1) @ columns).reshape(count, size, -1)
-    return constant[:, None] - 0.5 * jnp.sum(y**2, 1)
-
-
-def as_columns(x: Array) -> Array:
-    """Rows ``[n, d]`` as columns ``[d + 1, n]`` above a row of ones."""
-    return jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1).T
+    matrix = white.matrix
+    y = (
+        away * matrix[:, :, None]
+        if matrix.ndim == 2
+        else jnp.broadcast_to(matrix, (len(away), *matrix.shape[1:])) @ away
+    )
+    return white.constant[:, None] - 0.5 * jnp.sum(y**2, 1)
 
 
 def row_scores(white: Whitener, x: Array) -> Array:
     """`scores` of rows ``[*batch, d]``: ``[*batch, K]``."""
-    # About a common centre: far from the origin float32 has no digits left for the differences.
-    centre = jnp.mean(white.mean, 0)
-    columns = as_columns(x.reshape(-1, x.shape[-1]) - centre)
-    return scores(white._replace(mean=white.mean - centre), columns).T.reshape(*x.shape[:-1], -1)
+    away = x.reshape(-1, x.shape[-1]).T - white.mean[:, :, None]
+    return scores(white, away).T.reshape(*x.shape[:-1], -1)
 
 
 def log_joint(params: Gmm, x: Array) -> Array:
@@ -101,7 +93,7 @@ def log_prob(params: Gmm, x: Any) -> Array:
         >>> log_prob(params, jnp.zeros((4, 3))).shape
         (4,)
     """
-    return jax.nn.logsumexp(log_joint(params, _complete(x)), axis=-1)
+    return jax.nn.logsumexp(log_joint(params, complete(x)), axis=-1)
 
 
 def posterior(params: Gmm, x: Any) -> OneHotCategorical:
@@ -110,7 +102,7 @@ def posterior(params: Gmm, x: Any) -> OneHotCategorical:
     Source:
         Bishop 2006, eq. 9.13.
     """
-    return OneHotCategorical(jax.nn.log_softmax(log_joint(params, _complete(x)), axis=-1))
+    return OneHotCategorical(jax.nn.log_softmax(log_joint(params, complete(x)), axis=-1))
 
 
 def bound(params: Gmm, q: OneHotCategorical, x: Any) -> Array:
@@ -119,7 +111,7 @@ def bound(params: Gmm, q: OneHotCategorical, x: Any) -> Array:
     Source:
         Bishop 2006, eq. 9.71.
     """
-    joint = log_joint(params, _complete(x))
+    joint = log_joint(params, complete(x))
     return jnp.sum(jnp.where(q.probs > 0, q.probs * joint, 0.0), -1) + q.entropy()
 
 
@@ -210,8 +202,10 @@ def _component(params: Gmm, z: Array) -> MultivariateNormal:
     return MultivariateNormal(z @ params.mean, jnp.einsum("...k,kij->...ij", z, tril))
 
 
-def _complete(x: Any) -> Array:
+def complete(x: Any) -> Array:
+    """Rows without a mask, or with one that hides none."""
     batch = checks.batch(x, "x")
-    if batch.mask is not None:
+    mask = batch.mask
+    if mask is not None and not (checks.is_concrete(mask) and np.asarray(mask).all()):
         raise ValueError("a Gaussian mixture needs complete rows, got a mask; leave incomplete rows out")
     return batch.x

@@ -1,6 +1,7 @@
 """Gaussian mixtures by EM: many starts in one compiled program, collapsed components begun anew."""
 
 import functools
+import sys
 import warnings
 from typing import Any, NamedTuple
 
@@ -46,10 +47,11 @@ def fit_em(
 ) -> FitResult:
     """Maximum likelihood by EM from several starts at once, the best kept.
 
-    The likelihood has no maximum: a component that shrinks on a row raises it without end. Where a step leaves a component with a
-    covariance that rounding cannot tell from a singular one, or without rows, that component begins anew at a random row, up to
-    ``max_reseeds`` times; a warning and ``FitResult.reseeded`` say so. ``prior_count`` > 0 gives a maximum instead: EM
-    then maximises the **penalised log-likelihood** Σ_n log p(x_n) − ½ c Σ_k (log|Σ_k| + tr Σ_k⁻¹ V), that of c pseudo-observations of
+    The likelihood has no maximum: a component that shrinks on a row raises it without end. Where a step leaves a component without rows,
+    or with a covariance that rounding cannot tell from a singular one (one of its own on d + 1 rows or fewer: nearly cannot tell), that
+    component begins anew at a random row, up to ``max_reseeds`` times; a warning and ``FitResult.reseeded`` say so. ``prior_count`` > 0
+    gives a maximum instead, and no component is taken for collapsed unless it loses all its rows or its covariance all its digits: EM then
+    maximises the **penalised log-likelihood** Σ_n log p(x_n) − ½ c Σ_k (log|Σ_k| + tr Σ_k⁻¹ V), that of c pseudo-observations of
     covariance V about each mean (an inverse-Wishart prior's), which never falls either: Σ_k = (S_k + c V) / (N_k + c).
 
     Args:
@@ -66,10 +68,11 @@ def fit_em(
         max_reseeds: 0 ends a fit before the step in which a component collapses.
 
     Returns:
-        `FitResult` with `Gmm`; ``starts`` tells what each reached.
+        `FitResult` with `Gmm`; ``starts``, ``start_steps`` and ``start_reseeds`` tell what each reached, and how.
 
     Raises:
-        ValueError: NaN, missing entries, fewer rows than components, constant or dependent columns.
+        ValueError: NaN, missing entries, fewer rows than components, constant or dependent columns, a start that is no mixture, an end
+            without a finite log-likelihood.
 
     Warns:
         Starved: components collapsed.
@@ -93,7 +96,7 @@ def fit_em(
     checks.real(tolerance, "tolerance", minimum=0.0)
     centre, rows = centred(rows)
     prior = _prior(rows, num_components, prior_count, prior_variance)
-    options = (kind, max_steps, int(checks.real(max_reseeds, "max_reseeds", minimum=0)))
+    options = (kind, max_steps, int(checks.real(max_reseeds, "max_reseeds", minimum=0)), bool(prior_count > 0))
     least = jnp.asarray(tolerance, rows.x.dtype)
     if isinstance(start, str):
         checks.one_of(start, "start", ("k-means++", "random"))
@@ -104,16 +107,19 @@ def fit_em(
         begin = starts.given(start, rows, num_components, kind)
         begin = begin._replace(mean=begin.mean - centre)
         found = _from_params(key[None], begin, rows, prior, least, options)
-    report(found, max_reseeds)
+    finite_end(found, "a Gaussian mixture")
+    report(found, max_reseeds, LARGER_PRIOR if prior_count > 0 else A_PRIOR)
     return found._replace(params=found.params._replace(mean=found.params.mean + centre))
 
 
 def em_step(params: Gmm, x: Any, *, covariance: str | Structure | None = None) -> Gmm:
     """One E-step and one M-step; ``covariance`` where its shape does not say ("equal_shape")."""
     kind = structure(structure_name(params) if covariance is None else covariance)
-    rows = table(x, "a Gaussian mixture")
+    centre, rows = centred(table(x, "a Gaussian mixture"))
+    params = params._replace(mean=params.mean - centre)
     moments, _ = expect(whitener(params), in_chunks(rows.x, rows.weight, len(params.weight)), kind.diagonal)
-    return maximise(moments, kind, None)
+    better = maximise(moments, kind, None)
+    return better._replace(mean=better.mean + centre)
 
 
 def maximise(moments: Moments, kind: Structure, prior: Prior | None) -> Gmm:
@@ -142,10 +148,10 @@ def penalty(white: Whitener, prior: Prior) -> Array:
 @functools.partial(jax.jit, static_argnums=5)
 def _from_params(keys: Key, params: Gmm, rows: Table, prior: Prior, tolerance: Array, options: tuple) -> FitResult:
     """EM from each of several `Gmm` at once; the best."""
-    kind, max_steps, max_reseeds = options
+    kind, max_steps, max_reseeds, penalised = options
     group = at_once(len(rows.x), rows.x.shape[1], params.weight.shape[1])
     chunks = in_chunks(rows.x, rows.weight, params.weight.shape[1], min(group, len(keys)))
-    parts = starts.spare(rows.x, rows.weight, params.weight.shape[1], kind)
+    parts = starts.spare(rows.x, rows.weight, params.weight.shape[1], kind, penalised=penalised)
 
     def mend(key: Key, params: Gmm, before: Array) -> tuple[Gmm, Array, Array]:
         bad = starts.collapsed(params, parts)
@@ -160,9 +166,19 @@ def _from_params(keys: Key, params: Gmm, rows: Table, prior: Prior, tolerance: A
         return iterate(step, objective, params, max_steps=max_steps, tolerance=tolerance, key=key, mend=mend)
 
     found = over_starts(lambda start: one(*start), (keys, params), group)
+    return best_of(found)
+
+
+def best_of(found: FitResult) -> FitResult:
+    """The best of several fits along a leading axis, with what each did."""
     reached = jax.vmap(lambda one: one.objective)(found)
-    reached = jnp.where((found.collapsed > 0) | jnp.isnan(reached), -jnp.inf, reached)
-    return jax.tree.map(lambda leaf: leaf[jnp.argmax(reached)], found)._replace(starts=reached)
+    failed = ~jnp.isfinite(reached)
+    if found.collapsed is not None:
+        failed = failed | (found.collapsed > 0)
+    reached = jnp.where(failed, -jnp.inf, reached)
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(reached)], found)
+    reseeds = None if found.reseeded is None else jnp.sum(found.reseeded, -1)
+    return best._replace(starts=reached, start_steps=found.num_steps, start_reseeds=reseeds)
 
 
 def _steps(chunks: Rows, kind: Structure, prior: Prior) -> tuple:
@@ -207,23 +223,40 @@ def _prior(rows: Table, num_components: int, count: float, variance: Any) -> Pri
     return Prior(jnp.asarray(count, rows.x.dtype), found)
 
 
-def report(found: Any, max_reseeds: int) -> None:
+# What to do about components that collapse.
+FEWER = "use fewer components or a simpler covariance"
+A_PRIOR = "the likelihood has no maximum there; use fewer components, a simpler covariance, or prior_count=1"
+LARGER_PRIOR = "use fewer components, a simpler covariance, or a larger prior_count"
+
+
+def finite_end(found: FitResult, model: str) -> None:
+    """Raises where a fit ended without a finite objective."""
+    if checks.is_concrete(found.params) and not np.isfinite(found.objective):
+        raise ValueError(
+            f"what {model} maximises is {float(found.objective):g} after {int(found.num_steps)} steps: squares overflow "
+            f"{found.trace.dtype}, or rounding leaves a covariance without a Cholesky factor; scale the columns, leave out those that "
+            "depend on others, or fit float64"
+        )
+
+
+def report(found: FitResult, max_reseeds: int, advice: str) -> None:
     """Warns of components that collapsed."""
-    if not checks.is_concrete(found.params):
+    if found.collapsed is None or not checks.is_concrete(found.params):
         return
     collapsed, reseeded = int(found.collapsed), np.asarray(found.reseeded)
-    advice = "the likelihood has no maximum there; use fewer components, a simpler covariance, or prior_count=1"
     if collapsed:
-        warnings.warn(
-            f"{collapsed} components collapsed at step {int(found.num_steps) + 1} and the fit ended before it (max_reseeds={max_reseeds}): "
-            + advice,
-            Starved,
-            stacklevel=3,
-        )
+        step = int(found.num_steps) + 1
+        what = f"collapsed at step {step} and the fit ended before it (max_reseeds={max_reseeds})"
+        warnings.warn(f"{collapsed} components {what}: {advice}", Starved, stacklevel=_outside())
     elif reseeded.sum():
         when = ", ".join(str(step + 1) for step in np.flatnonzero(reseeded)[:5])
-        warnings.warn(
-            f"{int(reseeded.sum())} components collapsed and began anew, at step {when}: {advice}",
-            Starved,
-            stacklevel=3,
-        )
+        what = f"collapsed and began anew, at step {when}"
+        warnings.warn(f"{int(reseeded.sum())} components {what}: {advice}", Starved, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """The stacklevel, for `report`, of whoever called this room: fits call one another here."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("vaejax.conjugate"):
+        level, frame = level + 1, frame.f_back
+    return level

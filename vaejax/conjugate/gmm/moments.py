@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax.conjugate.gmm.density import Whitener, as_columns, scores
+from vaejax.conjugate.gmm.density import Whitener, scores
 from vaejax.types import Array
 
 # Entries of the arrays [rows, components, d] that one chunk makes: they then stay in a core's cache.
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Data in chunks: ``x`` ``[chunks, d + 1, rows]``, ones below each, and ``weight`` ``[chunks, rows]``, 0 where it only fills up."""
+    """Data in chunks: ``x`` ``[chunks, d, rows]`` and ``weight`` ``[chunks, rows]``, 0 where it only fills up."""
 
     x: Array
     weight: Array
@@ -55,45 +55,38 @@ def in_chunks(x: Array, weight: Array, num_components: int, copies: int = 1) -> 
     chunks = -(-len(x) // rows)
     rows = -(-len(x) // chunks)
     extra = chunks * rows - len(x)
-    columns = as_columns(jnp.pad(x, ((0, extra), (0, 0))))
+    columns = jnp.pad(x, ((0, extra), (0, 0))).T
     return Rows(columns.reshape(-1, chunks, rows).swapaxes(0, 1), jnp.pad(weight, (0, extra)).reshape(chunks, rows))
 
 
 def expect(white: Whitener, rows: Rows, diagonal: bool) -> tuple[Moments, Array]:
     """Moments under the responsibilities ∝ exp of the scores, and Σ_n w_n log Σ_k exp(score_nk).
 
-    Second moments are taken of x − μ_k with the means of the E-step, near the new ones: no difference of large squares.
+    Both factors of a second moment are x − μ_k with the mean of the E-step, near the new one: no difference of large products, wherever
+    components are.
     """
     mean = white.mean
-    count, size = mean.shape
 
     def chunk(sums: tuple, part: Rows) -> tuple[tuple, None]:
         x, weight = part
-        score = scores(white, x)
+        away = x - mean[:, :, None]
+        score = scores(white, away)
         evidence = jax.nn.logsumexp(score, axis=0)
         taken = jnp.exp(score - evidence) * weight
-        away = x[:-1] - mean[:, :, None]
         first = taken[:, None, :] * away
-        # First moments come along: from the ones below the rows.
-        if diagonal:
-            parts = [jnp.sum(first * away, -1), jnp.sum(first, -1)]
-            second = jnp.concatenate(parts, 1)
-        else:
-            second = first.reshape(count * size, -1) @ x.T
-        found = (jnp.sum(taken, -1), second, jnp.sum(weight * evidence))
+        second = jnp.sum(first * away, -1) if diagonal else jnp.einsum("kin,kjn->kij", first, away)
+        found = (jnp.sum(taken, -1), jnp.sum(first, -1), second, jnp.sum(weight * evidence))
         return jax.tree.map(jnp.add, sums, found), None
 
-    dtype = rows.x.dtype
-    second = jnp.zeros((count, 2 * size) if diagonal else (count * size, size + 1), dtype)
-    begin = (jnp.zeros(count, dtype), second, jnp.zeros((), dtype))
-    (total, second, evidence), _ = jax.lax.scan(chunk, begin, rows)
-    first = second[:, size:] if diagonal else second[:, size].reshape(count, size)
+    (count, size), dtype = mean.shape, rows.x.dtype
+    shapes = ((count,), (count, size), (count, size) if diagonal else (count, size, size), ())
+    (total, first, second, evidence), _ = jax.lax.scan(chunk, tuple(jnp.zeros(shape, dtype) for shape in shapes), rows)
     shift = first / jnp.maximum(total, jnp.finfo(dtype).tiny)[:, None]
     if diagonal:
-        scatter = jnp.maximum(second[:, :size] - first * shift, 0.0)
+        scatter = jnp.maximum(second - first * shift, 0.0)
     else:
-        outer = second[:, :size].reshape(count, size, size) - first[:, :, None] * (mean + shift)[:, None, :]
-        scatter = 0.5 * (outer + outer.swapaxes(1, 2))
+        scatter = second - first[:, :, None] * shift[:, None, :]
+        scatter = 0.5 * (scatter + scatter.swapaxes(1, 2))
     return Moments(total, mean + shift, scatter), evidence
 
 

@@ -53,6 +53,11 @@ def opened(
     """A sample of the rows by reservoir (Vitter 1985), and whether every column varies."""
     checks.positive_int(num_components, "num_components")
     checks.positive_int(sample_size, "sample_size")
+    least = max(2, num_components)
+    if sample_size < least:
+        raise ValueError(
+            f"sample_size must be at least {least} for {num_components} components to begin at its rows, got {sample_size}"
+        )
     kind = structure(covariance)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     kept: Any = None
@@ -66,9 +71,9 @@ def opened(
         place = rng.integers(0, seen + min(room, len(chunk)) + 1 + np.arange(len(rest)))
         kept[place[place < sample_size]] = rest[place < sample_size]
         seen += len(chunk)
-    if seen < num_components:
+    if seen < least:
         raise ValueError(
-            f"a mixture of {num_components} Gaussians needs at least as many rows, got {seen}; use more data"
+            f"a mixture of {num_components} Gaussians needs at least {least} rows, got {seen}; use more data"
         )
     no_constant_column(jnp.stack([low, high]), "a Gaussian mixture")
     centre = kept.mean(0)
@@ -76,6 +81,8 @@ def opened(
     parts = starts.spare(
         jnp.asarray(kept), jnp.ones(len(kept), kept.dtype), num_components, kind, jnp.asarray(seen, kept.dtype)
     )
+    if not np.isfinite(parts.covariance).all():
+        raise ValueError(f"squares of the source overflow {kept.dtype}; scale the columns, or fit float64")
     return Stream(source, size, kind, centre, kept, parts, num_components)
 
 

@@ -6,12 +6,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from vaejax import checks
 from vaejax.conjugate.gmm.density import Gmm
 from vaejax.conjugate.gmm.structures import Structure
 from vaejax.conjugate.table import Table, spread
 from vaejax.linalg import cholesky
 from vaejax.types import Array, Key
+
+# Of numbers that users write or that float32 has summed.
+_ROUNDING = 1e-5
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
@@ -25,16 +30,54 @@ def given(start: Gmm, rows: Table, count: int, kind: Structure) -> Gmm:
     """A start with a leading axis, if it is one for these data."""
     if not isinstance(start, Gmm):
         raise TypeError(f"start must be 'k-means++', 'random' or a Gmm, got {type(start).__name__}")
-    wanted = jax.eval_shape(
-        lambda x, w: around(kind, x[:count], jnp.eye(x.shape[1], dtype=x.dtype)), rows.x, rows.weight
-    )
+    size, dtype = rows.x.shape[1], rows.x.dtype
+    wanted = jax.eval_shape(lambda: around(kind, jnp.zeros((count, size), dtype), jnp.eye(size, dtype=dtype)))
     for name, leaf, model in zip(Gmm._fields, start, wanted):
         if jnp.shape(leaf) != model.shape:
             raise ValueError(
                 f"start.{name} must have shape {list(model.shape)} for {count} components with covariance={kind.name!r} over "
-                f"{rows.x.shape[1]} columns, got {list(jnp.shape(leaf))}"
+                f"{size} columns, got {list(jnp.shape(leaf))}"
             )
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, rows.x.dtype)[None], start)
+    start = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), start)
+    _check_values(start)
+    return jax.tree.map(lambda leaf: leaf[None], start)
+
+
+def _check_values(start: Gmm) -> None:
+    """Raises where a concrete start is no mixture."""
+    if not checks.is_concrete(start):
+        return
+    for name, leaf in zip(Gmm._fields, start):
+        checks.values(leaf, np.isfinite, f"start.{name}", "finite numbers")
+    checks.values(start.weight, lambda v: v >= 0, "start.weight", "no negative numbers")
+    total = float(np.sum(np.asarray(start.weight), dtype=np.float64))
+    if abs(total - 1) > _ROUNDING:
+        raise ValueError(f"start.weight must sum to 1, got a sum of {total:g}; divide it by that")
+    covariance = np.asarray(start.covariance)
+    if covariance.ndim == 2:
+        checks.values(covariance, lambda v: v > 0, "start.covariance", "positive variances")
+        return
+    positive_definite(
+        start.covariance, "start.covariance", "add to its diagonal, or begin with the covariance of all rows"
+    )
+
+
+def positive_definite(matrix: Array, name: str, way: str) -> None:
+    """Raises where concrete matrices ``[K, d, d]`` are not symmetric, or are singular, within rounding."""
+    if not checks.is_concrete(matrix):
+        return
+    host = np.asarray(matrix, np.float64)
+    scale = np.sqrt(np.abs(np.diagonal(host, axis1=-2, axis2=-1)))
+    gap = np.abs(host - host.swapaxes(-1, -2))
+    if (gap > _ROUNDING * scale[:, :, None] * scale[:, None, :]).any():
+        k, i, j = np.unravel_index(np.argmax(gap), gap.shape)
+        raise ValueError(
+            f"{name} must be symmetric, got {host[k, i, j]:g} at [{i}, {j}] and {host[k, j, i]:g} across the diagonal; take (A + A.T) / 2"
+        )
+    broken = np.flatnonzero(singular(matrix, jnp.min(jnp.diagonal(matrix, axis1=-2, axis2=-1), 0)))
+    if len(broken):
+        which = f" (number {broken[0]} of {len(host)} is not)" if len(host) > 1 else ""
+        raise ValueError(f"{name} must be positive definite in {matrix.dtype}{which}; {way}")
 
 
 def begin(key: Key, x: Array, weight: Array, num_components: int, structure: Structure, start: str) -> Gmm:
@@ -143,17 +186,21 @@ def singular(covariance: Array, variance: Array, factor: Array | float = 1.0) ->
 
 
 def collapsed(params: Gmm, parts: "Spare") -> Array:
-    """``[K]`` which components have shrunk on rows that span less than d dimensions, or take no rows.
+    """``[K]`` which components take no rows, or have a covariance that is `singular`; under a prior, one that has no Cholesky factor.
 
-    A component of few rows is on its way there long before rounding hides it, and in float32 its log-likelihood is noise by then.
+    A component of its own covariance that is left with no more rows than columns is on its way there long before rounding hides it, and in
+    float32 its log-likelihood is noise by then: it is told from a thousand times further away. With more rows, or with a covariance that
+    others share, such variances are but correlation.
     """
-    few = params.weight * parts.total < 5 * (len(parts.variance) + 1)
-    flat = singular(params.covariance, parts.variance, jnp.where(few, 1000.0, 1.0))
-    return flat | ~(params.weight > jnp.finfo(parts.variance.dtype).eps)
+    lost = ~(params.weight > jnp.finfo(parts.variance.dtype).eps)
+    if parts.penalised:
+        return lost | jnp.any(~(pivots(params.covariance) > 0), -1)
+    few = params.weight * parts.total < parts.few if parts.few else jnp.zeros((), bool)
+    return lost | singular(params.covariance, parts.variance, jnp.where(few, 1000.0, 1.0))
 
 
 class Spare(NamedTuple):
-    """What a component that begins anew is made of: made once, not at every step.
+    """What a component that begins anew is made of, and what tells one that must: made once, not at every step.
 
     Attributes:
         x: ``[m, d]`` rows.
@@ -161,6 +208,8 @@ class Spare(NamedTuple):
         total: ``[]`` weight of all data, of which these may be a sample.
         variance: ``[d]`` of all.
         covariance: that of all, in the form of the mixture's.
+        few: rows below which a component that shrinks is told early; 0 where none is.
+        penalised: whether a prior keeps covariances from shrinking.
     """
 
     x: Array
@@ -168,23 +217,40 @@ class Spare(NamedTuple):
     total: Array
     variance: Array
     covariance: Array
+    few: float
+    penalised: bool
 
 
-def spare(x: Array, weight: Array, num_components: int, structure: Structure, total: Array | None = None) -> Spare:
+def spare(
+    x: Array,
+    weight: Array,
+    num_components: int,
+    structure: Structure,
+    total: Array | None = None,
+    *,
+    penalised: bool = False,
+) -> Spare:
     """Of all rows, or of a sample from rows that weigh ``total``."""
     _, covariance = spread(x, weight)
-    form = around(structure, jnp.zeros((num_components, x.shape[1]), x.dtype), usable(covariance)).covariance
+    size = x.shape[1]
+    form = around(structure, jnp.zeros((num_components, size), x.dtype), usable(covariance)).covariance
     total = jnp.sum(weight) if total is None else total
-    return Spare(x, _cumulative(weight), total, jnp.diagonal(covariance), form)
+    # Between d + 1 rows, which span d dimensions, and d + 2: rows far off have responsibilities too.
+    few = size + 1.5 if structure.own and num_components > 1 else 0.0
+    return Spare(x, _cumulative(weight), total, jnp.diagonal(covariance), form, few, penalised)
 
 
 def reseed(key: Key, params: Gmm, bad: Array, parts: Spare) -> Gmm:
-    """The components that are ``bad`` begin anew at rows of the data, with the covariance of all and an equal weight."""
+    """The components that are ``bad`` begin anew at rows of the data, with the covariance of all and an equal weight.
+
+    A covariance that components share begins anew only where all of them do.
+    """
     points = _index(parts.cumulative, jax.random.uniform(key, bad.shape, parts.x.dtype))
     fresh = Gmm(jnp.full_like(params.weight, 1 / len(bad)), parts.x[points], parts.covariance)
 
     def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(bad[: len(old)].reshape(-1, *[1] * (old.ndim - 1)), new, old)
+        which = bad if len(old) == len(bad) else jnp.all(bad, keepdims=True)
+        return jnp.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
     mixed = jax.tree.map(chosen, fresh, params)
     return mixed._replace(weight=mixed.weight / jnp.sum(mixed.weight))

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from vaejax import checks
 from vaejax.conjugate.em import FitResult
 from vaejax.conjugate.gmm import starts
 from vaejax.conjugate.gmm.density import Gmm, whitener
-from vaejax.conjugate.gmm.fit import fit_em, maximise, report
+from vaejax.conjugate.gmm.fit import FEWER, Starved, finite_end, fit_em, maximise, report
 from vaejax.conjugate.gmm.moments import Moments, expect, in_chunks, merge, scaled
 from vaejax.conjugate.gmm.source import Source, Stream, opened
 from vaejax.conjugate.gmm.structures import Structure
@@ -63,7 +64,7 @@ def fit_chunked(
         `FitResult` with `Gmm`.
 
     Raises:
-        ValueError: NaN, ragged chunks, fewer rows than components, constant columns.
+        ValueError: NaN, ragged chunks, fewer rows than components, constant columns, more components collapsed than may begin anew.
 
     Warns:
         Starved: components collapsed and began anew.
@@ -140,7 +141,7 @@ def fit_stepwise(
 
     Returns:
         `FitResult` with `Gmm`; ``trace`` holds the log-likelihood of each batch before its update, scaled to all rows: it is noisy and may
-        fall; its last entry is the exact one of all rows.
+        fall; its last entry is the exact one of all rows. ``converged`` is False: whether more passes would gain is not tested.
 
     Source:
         Cappé & Moulines 2009; Liang & Klein 2009 for the step sizes.
@@ -182,15 +183,23 @@ def fit_stepwise(
                     on_step(stream.outside(params), evidence * len(batch))
                 bar.update()
     final = _pass(params, stream)[1]
-    return _result(stream, params, np.array([*(rows * np.array(trace)), final]), len(trace), True, np.array(reseeded))
+    return _result(stream, params, np.array([*(rows * np.array(trace)), final]), len(trace), False, np.array(reseeded))
 
 
 def _begin(key: Key, stream: Stream, num_starts: int, start: Gmm | None) -> Gmm:
     """About the stream's centre. In a sample a column may never vary: a pseudo-observation for each component bears that."""
     if start is None:
-        found = fit_em(
-            key, stream.sample, stream.num_components, covariance=stream.kind, num_starts=num_starts, prior_count=1.0
-        )
+        with warnings.catch_warnings():
+            # It is no end: what collapses in the sample is told by the fit to all rows.
+            warnings.simplefilter("ignore", Starved)
+            found = fit_em(
+                key,
+                stream.sample,
+                stream.num_components,
+                covariance=stream.kind,
+                num_starts=num_starts,
+                prior_count=1.0,
+            )
         return found.params
     given = starts.given(start, table(stream.sample, "a Gaussian mixture"), stream.num_components, stream.kind)
     return jax.tree.map(lambda leaf: leaf[0], given._replace(mean=given.mean - stream.centre))
@@ -200,9 +209,7 @@ def _mended(key: Key, params: Gmm, stream: Stream, allowed: int) -> tuple[Gmm, i
     bad = starts.collapsed(params, stream.parts)
     count = int(jnp.sum(bad))
     if count > allowed:
-        raise ValueError(
-            f"{count} components collapsed after as many had begun anew as max_reseeds allows; use fewer components or a simpler covariance"
-        )
+        raise ValueError(f"{count} components collapsed after as many had begun anew as max_reseeds allows; {FEWER}")
     return (starts.reseed(key, params, bad, stream.parts) if count else params), count
 
 
@@ -240,5 +247,6 @@ def _result(
 ) -> FitResult:
     numbers: tuple[Any, ...] = (trace, np.int32(steps), np.bool_(converged), reseeded.astype(np.int32), np.int32(0))
     found = FitResult(stream.outside(params), *numbers)
-    report(found, int(reseeded.sum()))
+    finite_end(found, "a Gaussian mixture")
+    report(found, int(reseeded.sum()), FEWER)
     return found

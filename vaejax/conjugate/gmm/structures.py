@@ -19,6 +19,7 @@ class Structure(NamedTuple):
         diagonal: whether only the diagonals of the scatters are wanted.
         maximise: ``(total [K], scatter [K, d, d] or [K, d]) -> covariance`` that maximises −½ Σ_k (N_k log|Σ_k| + tr Σ_k⁻¹ S_k).
         num_parameters: ``(K, d) -> `` how many numbers it leaves free.
+        own: whether each component has a covariance of its own, made from its own rows alone.
         dimensions: how many the rows must span for the likelihood to be bounded at all; None for all columns.
     """
 
@@ -26,6 +27,7 @@ class Structure(NamedTuple):
     diagonal: bool
     maximise: Callable[[Array, Array], Array]
     num_parameters: Callable[[int, int], int]
+    own: bool = True
     dimensions: int | None = None
 
 
@@ -83,18 +85,22 @@ def low_rank(latent_size: int) -> Structure:
     def num_parameters(count: int, size: int) -> int:
         return count * (size * latent_size - latent_size * (latent_size - 1) // 2 + 1)
 
-    return Structure(f"low_rank({latent_size})", False, maximise, num_parameters, latent_size + 1)
+    return Structure(f"low_rank({latent_size})", False, maximise, num_parameters, dimensions=latent_size + 1)
 
 
 STRUCTURES = {
     found.name: found
     for found in (
         Structure("full", False, _full, lambda count, size: count * size * (size + 1) // 2),
-        Structure("tied", False, _tied, lambda count, size: size * (size + 1) // 2),
+        Structure("tied", False, _tied, lambda count, size: size * (size + 1) // 2, own=False),
         Structure("diag", True, _diag, lambda count, size: count * size),
-        Structure("spherical", True, _spherical, lambda count, size: count, 1),
+        Structure("spherical", True, _spherical, lambda count, size: count, dimensions=1),
         Structure(
-            "equal_shape", False, _equal_shape, lambda count, size: count * (1 + size * (size - 1) // 2) + size - 1
+            "equal_shape",
+            False,
+            _equal_shape,
+            lambda count, size: count * (1 + size * (size - 1) // 2) + size - 1,
+            own=False,
         ),
     )
 }

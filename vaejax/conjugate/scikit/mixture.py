@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from vaejax import checks
 from vaejax.conjugate import FitResult, gmm
 from vaejax.conjugate.gmm import Gmm
-from vaejax.conjugate.scikit.common import Density, computed, finite, key_of, warn_unconverged
+from vaejax.conjugate.scikit.common import Density, computed, key_of, warn_unconverged
 
 _STARTS = {"k-means++": "k-means++", "random_from_data": "random"}
 
@@ -88,8 +88,8 @@ class GaussianMixture(Density, DensityMixin, BaseEstimator):
             sample_weight: ``[n]``; a row of weight 2 counts as two, one of 0 is left out.
 
         Raises:
-            ValueError: NaN, one row, fewer rows than components, weights that are negative or all 0, arguments out of range; with
-                ``prior_count=0`` constant or dependent columns.
+            ValueError: NaN, one row, fewer rows than components, weights that are negative or all 0, arguments out of range, an end
+                without a finite likelihood; with ``prior_count=0`` constant or dependent columns.
 
         Warns:
             ConvergenceWarning: more steps than ``max_iter`` were wanted.
@@ -99,7 +99,7 @@ class GaussianMixture(Density, DensityMixin, BaseEstimator):
         rows = self._opened(X, sample_weight)
         key = key_of(self.random_state, "fit")
         found = computed(rows.x.dtype, gmm.fit_em, key, rows, self.n_components, **settings)
-        self.lower_bound_ = finite(found.objective) / float(len(rows.x) if rows.weight is None else np.sum(rows.weight))
+        self.lower_bound_ = float(found.objective) / float(len(rows.x) if rows.weight is None else np.sum(rows.weight))
         self._remember(found)
         warn_unconverged(found, self.tol, self.max_iter)
         return self
