@@ -102,8 +102,15 @@ def worst(own: dict[str, Any]) -> float:
     return max(own["z"].values())
 
 
-def certificates(models: list[str], rows: list[str], draws: int) -> tuple[list[str], list[dict[str, Any]]]:
-    """The lines of the tables, printed on the way, and the certificates themselves."""
+def certificates(
+    models: list[str], rows: list[str], draws: int, *, quiet: bool = False
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """The lines of the tables, printed on the way unless quiet, and the certificates themselves."""
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, flush=True)
+
     lines: list[str] = []
     found: list[dict[str, Any]] = []
     for model in models:
@@ -116,7 +123,7 @@ def certificates(models: list[str], rows: list[str], draws: int) -> tuple[list[s
                 "| estimator | bias | z | variance | signal to noise | µs | variance × µs |",
                 "|---|---|---|---|---|---|---|",
             ]
-            print("\n".join(lines[-3:]), flush=True)
+            say("\n".join(lines[-3:]))
             for name in rows:
                 constructor, kinds = CASES[name]
                 if not enumerable.KINDS[model] <= kinds:
@@ -136,7 +143,7 @@ def certificates(models: list[str], rows: list[str], draws: int) -> tuple[list[s
                     f"| {name} | {of['bias']:.3f} | {of['z']:.1f} | {of['variance']:.3g} | {of['signal_to_noise']:.3g} | {micro:.0f} | "
                     f"{micro * of['variance']:.3g} |"
                 )
-                print(lines[-1], flush=True)
+                say(lines[-1])
     return lines, found
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's hand-written model is the same mathematics as ours, and the program runs."""
+"""The hand-written programs are the same mathematics as ours, and the programs run."""
 
 import json
 import sys
@@ -9,45 +9,118 @@ import numpy as np
 import pytest
 
 import vaejax
-from benchmarks import estimator_cost, gradient_variance, handwritten, iwae_table, many_draws, sbn_table, train_step
+from benchmarks import __main__ as benchmarks_main
+from benchmarks import (
+    estimator_cost,
+    floor,
+    gradient_variance,
+    handwritten,
+    harness,
+    iwae_table,
+    many_draws,
+    ours,
+    sbn_table,
+    workloads,
+)
 from benchmarks import estimators as estimator_table
+from benchmarks.suites import epoch as suites_epoch
+from benchmarks.workloads import Workload
 from tests.helpers import assert_mean
 
-SIZES = handwritten.Sizes(12, 8, 3)
+WORKS = {
+    "elbo": Workload("dense", (12,), (8, 5), 3, 6, 2),
+    "iwae": Workload("dense", (12,), (8, 5), 3, 6, 2, draws=4),
+    "conv": Workload("conv", (9, 9), (3, 4), 2, 6, 2, conv=True),
+}
 
 
-def test_the_hand_written_loss_is_the_negative_elbo(key):
+def as_ours(work, by_hand):
+    """The hand-written parameters in vaejax's tree."""
+
+    def layers(name, parts, hidden):
+        *first, last = [{"kernel": layer["w"], "bias": layer["b"]} for layer in parts]
+        return {**{f"{name}_{i}": layer for i, layer in enumerate(first)}, hidden: last}
+
+    encoder, decoder = by_hand["encoder"], by_hand["decoder"]
+    if work.conv:
+        up = layers("conv", decoder[1:], f"conv_{len(decoder) - 2}")
+        down = layers("conv", encoder, "out")
+        trees = down, {"dense": {"kernel": decoder[0]["w"], "bias": decoder[0]["b"]}, **up}
+        last = trees[1][f"conv_{len(decoder) - 2}"]
+        bias = jnp.broadcast_to(last.pop("bias"), work.x_shape)
+    else:
+        trees = layers("dense", encoder, "out"), layers("dense", decoder, "out")
+        bias = trees[1]["out"].pop("bias")
+    return {"encoder": trees[0], "decoder": trees[1], "output_bias": bias, "likelihood": {}}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_the_hand_written_loss_is_the_objective(key, name):
     """At equal parameters, averaged over noise: same value."""
-    by_hand = handwritten.init(key, SIZES)
-    ours = {
-        "encoder": {
-            "dense_0": {"kernel": by_hand["w1"], "bias": by_hand["b1"]},
-            "out": {"kernel": by_hand["w2"], "bias": by_hand["b2"]},
-        },
-        "decoder": {"dense_0": {"kernel": by_hand["w3"], "bias": by_hand["b3"]}, "out": {"kernel": by_hand["w4"]}},
-        "output_bias": by_hand["b4"],
-        "likelihood": {},
-    }
-    model = vaejax.models.vae(x_shape=12, latent_size=3, hidden_sizes=(8,))
-    estimator = vaejax.estimators.pathwise(model, vaejax.objectives.elbo)
-    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (20, 12)), jnp.float32)
+    work = WORKS[name]
+    by_hand = handwritten.init(key, work)
+    theirs, estimator = as_ours(work, by_hand), ours.estimator(work)
+    x = jnp.asarray(workloads.data(work))[: work.batch]
     keys = jax.random.split(key, 4000)
-    left = jax.vmap(lambda k: handwritten.loss(by_hand, k, x))(keys)
-    right = -jax.vmap(lambda k: estimator.estimate(ours, (), k, x)[0].objective.mean())(keys)
-    assert_mean(left - right, 0.0, cap=0.01)
+    left = jax.vmap(lambda k: handwritten.loss(by_hand, k, x, work))(keys)
+    right = -jax.vmap(lambda k: estimator.estimate(theirs, (), k, x)[0].objective.mean())(keys)
+    assert_mean(left - right, 0.0, cap=0.02)
     assert float(right.std()) > 0
 
 
-def test_the_program_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train_step, "WORK", {"small": (SIZES, 16, 3)})
-    monkeypatch.setattr(sys, "argv", ["train_step", "--repeats", "2", "--json", str(tmp_path / "out.json")])
-    train_step.main()
-    assert "ratio epoch" in capsys.readouterr().out
-    assert set(json.loads((tmp_path / "out.json").read_text())["small"]["ratios"]) == {
-        "epoch",
-        "loop",
-        "epoch to matrix products",
-    }
+def test_the_hand_written_log_marginal_is_the_evidence(key):
+    work = WORKS["iwae"]
+    by_hand, x = handwritten.init(key, work), jnp.asarray(workloads.data(work))[: work.batch]
+    # A posterior near the prior: its weights have no heavy tail, and their error can be told.
+    by_hand["encoder"] = jax.tree.map(lambda leaf: 0.1 * leaf, by_hand["encoder"])
+    found = handwritten.make_log_marginal(work, 4000, 100)(by_hand, key, x)
+    wanted = vaejax.evaluate.log_marginal(ours.model(work), as_ours(work, by_hand), key, x, num_samples=4000)
+    assert np.abs((found - wanted.estimate) / wanted.standard_error).max() < 7  # the error of a difference is √2 of one
+    assert wanted.standard_error.max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["elbo", "conv"])
+def test_the_floor_does_every_product_and_stays_finite(name):
+    """The compiler has dropped none: the operations that it counts are those of the layers."""
+    work = WORKS[name]
+    run = floor.products(work)
+    for leaf in jax.tree.leaves(run()):
+        assert np.isfinite(leaf).all()
+        assert np.abs(leaf).max() > 1e-6
+    if not work.conv:
+        compiled = floor.step_of(work).lower(floor.layers(work)).compile()
+        assert compiled.cost_analysis()["flops"] >= suites_epoch.flops(work)
+
+
+def test_ratios_are_paired_and_tables_say_what_was_promised():
+    row = harness.Row("work", "s", {"vaejax": [1.0, 2.0, 4.0], "other": [2.0, 4.0, 2.0]}, {"other": 0.4})
+    assert harness.ratios(row)["other"] == (0.5, 0.5, 1.25)
+    assert "wanted ≤ 0.4: MISSED" in "\n".join(harness.lines(row))
+    assert harness.as_dict(row)["met"] == {"other": False}
+    calls = []
+    figures = harness.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "a", "b", "b", "a", "b", "b", "a"]
+    assert [len(values) for values in figures.values()] == [2, 2]
+
+
+@pytest.mark.slow
+def test_every_suite_runs(tmp_path, monkeypatch, capsys):
+    """Small sizes, and only the peers that any installation has."""
+    out = tmp_path / "out.json"
+    suites = ["train_step", "epoch", "evaluate", "estimators", "conjugate", "compile", "import", "memory"]
+    benchmarks_main.main([*suites, "--quick", "--large", "--repeats", "1", "--peers", "sklearn", "--json", str(out)])
+    assert "hand-written" in capsys.readouterr().out
+    content = json.loads(out.read_text())
+    assert list(content["suites"]) == suites
+    assert all(rows for rows in content["suites"].values())
+    assert content["versions"]["jax"] == jax.__version__
+    assert set(content["suites"]["epoch"][0]["ratios"]) == {"hand-written", "matrix products"}
+
+
+def test_what_is_no_suite_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        benchmarks_main.main(["epochs"])
+    assert "no suite epochs: there are train_step, epoch" in capsys.readouterr().err
 
 
 def _run(program, monkeypatch, capsys, *arguments):

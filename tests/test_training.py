@@ -196,10 +196,11 @@ def test_epoch_is_a_scan_of_steps_over_preprocessed_batches(key):
 
     model, estimator, optimizer = parts()
     state = train.init(key, model, estimator, optimizer, jnp.zeros((1, 6)))
-    plan, by_hand = plan_epoch(state.key, 10, 4), state._replace(key=plan_epoch(state.key, 10, 4).next_key)
+    plan, by_hand = plan_epoch(state.key, 10, 4), state
     for i in range(2):
         batch = preprocess(jax.random.fold_in(plan.preprocess_key, i), vaejax.Batch(jnp.asarray(data)[plan.order[i]]))
-        by_hand, _ = train.step(estimator, optimizer, by_hand, batch)
+        by_hand, _ = train.step(estimator, optimizer, by_hand._replace(key=plan.step_keys[i]), batch)
+    by_hand = by_hand._replace(key=plan.next_key)
     scanned, metrics = train.make_epoch(estimator, optimizer, batch_size=4, preprocess=preprocess)(state, data)
     assert metrics["objective"].shape == (2,)
     assert set(seen) == {jnp.dtype("uint8")}

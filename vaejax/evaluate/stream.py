@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.evaluate.encoding import alone
 from vaejax.terms import batch_shape, log_terms
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
@@ -86,7 +86,7 @@ def budget() -> int:
     return _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(compilation.jit, static_argnums=(0, 1, 2, 3))
 def compiled(
     summary: Summary, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Array, batch: Batch
 ) -> Any:

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax import checks
+from vaejax import checks, compilation
+from vaejax.train.shuffle import permutation
 from vaejax.train.state import check_parts
-from vaejax.train.step import Metrics, step
+from vaejax.train.step import Metrics, split_key, update
 from vaejax.types import Array, Batch, Estimator, Key, TrainState, as_batch
 
 Preprocess = Callable[[Key, Batch], Batch]
@@ -21,30 +22,33 @@ class Plan(NamedTuple):
     Attributes:
         order: ``[num_batches, batch_size]`` row numbers.
         preprocess_key: key of the preprocessing; batch i uses ``fold_in(preprocess_key, i)``.
-        next_key: key of the training state from here on.
+        step_keys: ``[num_batches]``; step i is that of a state with key i.
+        next_key: key of the training state after the epoch.
     """
 
     order: Array
     preprocess_key: Key
+    step_keys: Array
     next_key: Key
 
 
 def plan_epoch(key: Key, num_examples: int, batch_size: int) -> Plan:
     """Shuffles the rows on the device; the remainder that fills no batch is dropped."""
-    next_key, shuffle_key, preprocess_key = jax.random.split(key, 3)
+    next_key, shuffle_key, preprocess_key, steps_key = jax.random.split(key, 4)
     num_batches = num_examples // batch_size
     if not num_batches:
         raise ValueError(
             f"batch_size={batch_size} is larger than the data, {num_examples} examples; make batches smaller"
         )
-    order = jax.random.permutation(shuffle_key, num_examples)[: num_batches * batch_size]
-    return Plan(order.reshape(num_batches, batch_size), preprocess_key, next_key)
+    order = permutation(shuffle_key, num_examples)[: num_batches * batch_size]
+    step_keys = jax.random.split(steps_key, num_batches)
+    return Plan(order.reshape(num_batches, batch_size), preprocess_key, step_keys, next_key)
 
 
 def take_batch(data: Batch, plan: Plan, index: Any, preprocess: Preprocess | None, sharding: Any = None) -> Batch:
     """Batch number ``index`` of an epoch, preprocessed."""
     rows = plan.order[index]
-    batch = jax.tree.map(lambda leaf: jnp.take(leaf, rows, axis=0, unique_indices=True), data)
+    batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds", unique_indices=True), data)
     if sharding is not None:
         batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding), batch)
     return batch if preprocess is None else as_batch(preprocess(jax.random.fold_in(plan.preprocess_key, index), batch))
@@ -81,9 +85,13 @@ def make_epoch(
         data = as_batch(data)
         plan = plan_epoch(state.key, data.x.shape[0], batch_size)
 
-        def body(state: TrainState, index: Array) -> tuple[TrainState, Metrics]:
-            return step(estimator, optimizer, state, take_batch(data, plan, index, preprocess, sharding))
+        # Made all at once: a step's keys would be a dozen small operations in each.
+        keys = jax.vmap(split_key)(plan.step_keys)[:, 1:]
 
-        return jax.lax.scan(body, state._replace(key=plan.next_key), jnp.arange(plan.order.shape[0]))
+        def body(state: TrainState, each: tuple[Array, Array]) -> tuple[TrainState, Metrics]:
+            index, own = each
+            return update(estimator, optimizer, state, own, take_batch(data, plan, index, preprocess, sharding))
 
-    return jax.jit(epoch, donate_argnums=0)
+        return jax.lax.scan(body, state._replace(key=plan.next_key), (jnp.arange(len(keys)), keys))
+
+    return compilation.jit(epoch, donate_argnums=0)

@@ -9,7 +9,7 @@ import optax
 
 from vaejax.train.epoch import Preprocess, plan_epoch, take_batch
 from vaejax.train.state import effective_optimizer
-from vaejax.train.step import step
+from vaejax.train.step import split_key, step
 from vaejax.types import Batch, Estimate, Estimator, Key, Params, TrainState
 
 
@@ -80,18 +80,18 @@ def find(
         The state before that step, and what broke in it.
     """
     plan = plan_epoch(state.key, data.x.shape[0], batch_size)
-    state = state._replace(key=plan.next_key)
 
     @jax.jit
     def advance(state: TrainState, index: Any) -> tuple[TrainState, dict[str, Any]]:
         batch = take_batch(data, plan, index, preprocess)
         after, _ = step(estimator, optimizer, state, batch)
         # The same key as in the step, so the same draws: what broke there breaks here.
-        _, key, _ = jax.random.split(state.key, 3)
+        _, key, _ = split_key(state.key)
         estimate, _ = estimator.estimate(state.params, state.estimator_state, key, batch, state.step)
         return after, {"x": batch.x, "metrics": estimate.metrics, "grads": estimate.grads, "params": after.params}
 
-    for index in range(plan.order.shape[0]):
+    for index, step_key in enumerate(plan.step_keys):
+        state = state._replace(key=step_key)
         after, seen = advance(state, index)
         broken = describe(jax.device_get(seen))
         if broken:

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import optax
 
+from vaejax import compilation
 from vaejax.train.state import check_parts, effective_optimizer
-from vaejax.types import Array, Estimator, TrainState, as_batch
+from vaejax.types import Array, Estimator, Key, TrainState, as_batch
 
 Metrics = dict[str, Array]
 
@@ -30,13 +31,27 @@ def step(
         raise TypeError(
             f"state must be a vaejax.TrainState from train.init, got {type(state).__name__}; a step returns (state, metrics): unpack both"
         )
-    next_key, estimate_key, refresh_key = jax.random.split(state.key, 3)
+    next_key, *keys = split_key(state.key)
+    state, metrics = update(estimator, optimizer, state, keys, batch)
+    return state._replace(key=next_key), metrics
+
+
+def split_key(key: Key) -> Array:
+    """Three keys: of the next state, of the estimate, of the model's ``refresh``."""
+    return jax.random.split(key, 3)
+
+
+def update(
+    estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState, keys: Any, batch: Any
+) -> tuple[TrainState, Metrics]:
+    """`step` with the last two keys of `split_key` given; the state's own stays as it is."""
+    estimate_key, refresh_key = keys
     estimate, estimator_state = estimator.estimate(state.params, state.estimator_state, estimate_key, batch, state.step)
     updates, opt_state = effective_optimizer(estimator, optimizer).update(estimate.grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     if estimator.refresh is not None:
         params = estimator.refresh(params, refresh_key, as_batch(batch))
-    return TrainState(params, opt_state, estimator_state, next_key, state.step + 1), estimate.metrics
+    return TrainState(params, opt_state, estimator_state, state.key, state.step + 1), estimate.metrics
 
 
 def make_train_step(
@@ -61,4 +76,4 @@ def make_train_step(
         ['kl', 'log_likelihood', 'objective']
     """
     check_parts(estimator, optimizer)
-    return jax.jit(lambda state, batch: step(estimator, optimizer, state, batch), donate_argnums=0)
+    return compilation.jit(lambda state, batch: step(estimator, optimizer, state, batch), donate_argnums=0)

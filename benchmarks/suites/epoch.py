@@ -1,0 +1,97 @@
+"""A whole epoch: shuffled, one compiled scan where the library has one."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import vaejax
+from benchmarks import floor, handwritten, ours, workloads
+from benchmarks.harness import FLOOR, HAND, OURS, Row, interleaved, spread
+from benchmarks.options import Options
+from benchmarks.workloads import Workload
+
+_PUBLISHED = {
+    "kw": {HAND: 0.92, "NumPyro": 0.98, "PyTorch": 0.40, FLOOR: 1.40},
+    "iwae50": {HAND: 0.95, "NumPyro": 0.98, "PyTorch": 0.60, FLOOR: 1.70},
+    "tiny": {HAND: 0.80, "NumPyro": 0.95, "PyTorch": 0.10},
+}
+# Dense products in bfloat16, per second, as their makers state them.
+_PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+
+
+def run(options: Options) -> Iterator[Row]:
+    for name, work in options.works(workloads.TRAINED).items():
+        functions = contestants(work, options)
+        figures = interleaved(functions, options.repeats(25), scale=1e6 / work.steps)
+        yield Row(work.name, "µs a step of an epoch", figures, options.targets(_PUBLISHED.get(name, {})))
+    if jax.default_backend() != "cpu" or options.large:
+        yield from large(options)
+
+
+def large(options: Options) -> Iterator[Row]:
+    """Networks in bfloat16 that a large device can be busy with, and the share of its peak that they reach."""
+    for work in options.works({"kw": workloads.KW, "large": workloads.LARGE}).values():
+        work = work._replace(name=f"{work.name}, bfloat16", bfloat16=True)
+        functions = contestants(work, options)
+        figures = interleaved(functions, options.repeats(15), scale=1e6 / work.steps)
+        rate = flops(work) / (1e-6 * spread(figures[OURS]).median)
+        note = f"{rate / 1e12:.3g} TFLOP/s in matrix products"
+        kind = jax.devices()[0].device_kind
+        peak = next((value for device, value in _PEAKS.items() if device in kind), None)
+        note += "" if peak is None else f", {rate / peak:.0%} of the {peak / 1e12:.0f} of {kind}"
+        yield Row(work.name, "µs a step of an epoch", figures, {}, note)
+
+
+def flops(work: Workload) -> float:
+    """Of the products of one step of dense layers: two each for output and gradient of the kernel, and of the input but for the first."""
+    encoder, decoder = handwritten.layer_shapes(work)
+    total = 0.0
+    for i, (fan_in, fan_out) in enumerate([*encoder, *decoder]):
+        rows = work.batch * (1 if i < len(encoder) else work.draws)
+        total += (2 if i == 0 else 3) * 2.0 * rows * fan_in * fan_out
+    return total
+
+
+def keep(function: Callable, carry: Any) -> Callable[[], Any]:
+    """``function(carry) -> (carry, value)`` as a function without arguments that goes on from where it was."""
+    box = [carry]
+
+    def run() -> Any:
+        box[0], value = function(box[0])
+        return value
+
+    return run
+
+
+def fresh(work: Workload, optimizer: optax.GradientTransformation, x: jax.Array) -> tuple[Any, Any]:
+    """The state to train from: vaejax's, and that of the hand-written program."""
+    state = vaejax.train.init(jax.random.key(1), ours.model(work), ours.estimator(work), optimizer, x)
+    params = handwritten.init(jax.random.key(1), work)
+    return state, (params, optimizer.init(params), jax.random.key(2))
+
+
+def contestants(work: Workload, options: Options) -> dict[str, Callable[[], Any]]:
+    data = workloads.data(work)
+    held = jnp.asarray(data)
+    optimizer = optax.adam(workloads.LEARNING_RATE)
+    state, carry = fresh(work, optimizer, held[: work.batch])
+    mine = vaejax.train.make_epoch(ours.estimator(work), optimizer, batch_size=work.batch)
+    theirs = handwritten.make(work, optimizer)[1]
+    found = {OURS: keep(lambda s: mine(s, held), state), HAND: keep(lambda c: theirs(c, held), carry)}
+    if "numpyro" in options.peers and not work.bfloat16:
+        from benchmarks.peers import numpyro_svi
+
+        found["NumPyro"] = numpyro_svi.epoch(work, held)
+    if "torch" in options.peers:
+        from benchmarks.peers import torch_eager
+
+        found["PyTorch"] = torch_eager.epoch(work, data)
+        found["PyTorch compiled"] = torch_eager.epoch(work, data, compiled=True)
+    if "pythae" in options.peers and work.draws == 1 and not (work.conv or work.bfloat16):
+        from benchmarks.peers import pythae_vae
+
+        found["Pythae"] = pythae_vae.epoch(work, data)
+    return {**found, FLOOR: floor.products(work)}
