@@ -32,6 +32,9 @@ def test_values_transformations_and_traces(wide):
     np.testing.assert_allclose(jax.grad(compiled)(x), jnp.cos(x), rtol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(compiled))(x[None]), [jnp.sum(jnp.sin(x))], rtol=1e-6)
     assert "sine" in compiled.lower(x).as_text()
+    compiled.clear_cache()
+    compiled(x, y=2.0)
+    assert compiled._cache_size() == 1
 
 
 def test_errors_of_the_function_come_through(wide):

@@ -30,8 +30,8 @@ def jit(function: Callable, **options: Any) -> Callable:
         >>> float(double(3.0)), float(jax.grad(double)(3.0))
         (6.0, 2.0)
     """
-    plain = jax.jit(function, **options)
-    wide = jax.jit(function, compiler_options=_WIDE, **options)
+    plain: Any = jax.jit(function, **options)
+    wide: Any = jax.jit(function, compiler_options=_WIDE, **options)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -45,12 +45,16 @@ def jit(function: Callable, **options: Any) -> Callable:
                 raise
             return plain(*args, **kwargs)
 
-    def chosen() -> Any:
-        return wide if _has_wide_vectors() else plain
+    def clear_cache() -> None:
+        plain.clear_cache()
+        wide.clear_cache()
 
-    call.lower = lambda *args, **kwargs: chosen().lower(*args, **kwargs)  # type: ignore[attr-defined]
-    call._cache_size = lambda: plain._cache_size() + wide._cache_size()  # type: ignore[attr-defined]
-    return call
+    # What else one asks of a compiled function.
+    asked: Any = call
+    asked.lower = lambda *args, **kwargs: (wide if _has_wide_vectors() else plain).lower(*args, **kwargs)
+    asked.clear_cache = clear_cache
+    asked._cache_size = lambda: plain._cache_size() + wide._cache_size()
+    return asked
 
 
 @functools.cache

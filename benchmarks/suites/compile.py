@@ -1,70 +1,105 @@
-"""From a fresh process to the first step: tracing, compilation and one update of the K&W model, and of a whole epoch."""
+"""How long the first step takes, compilation included, and how long it takes to get there, each in a fresh process."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from benchmarks.harness import HAND, OURS, Row
 from benchmarks.options import Options
 
-# Each runs in a process of its own: imports and data first, then the clock, from building the step to its result.
-_BEGIN = """
-import sys, time
+
+class Program(NamedTuple):
+    """Statements.
+
+    Attributes:
+        imports: before the clock.
+        begin: builds everything and the initial parameters.
+        step: the first call of the compiled step, which leaves ``out``.
+        epoch: of the compiled epoch.
+    """
+
+    imports: str
+    begin: str
+    step: str
+    epoch: str
+
+
+_COMMON = """
+import time
 import jax, jax.numpy as jnp, optax
 from benchmarks import workloads
 work = workloads.quick(workloads.{work}) if {quick} else workloads.{work}
-x, key = jnp.asarray(workloads.data(work)), jax.random.key(0)
-jax.block_until_ready(x + 1)
+data, key, optimizer = jnp.asarray(workloads.data(work)), jax.random.key(0), optax.adam(1e-3)
+x = jax.block_until_ready(data[: work.batch])
 """
-_END = "\njax.block_until_ready(out)\nprint(time.perf_counter() - began)"
 _PROGRAMS = {
-    OURS: """
-import vaejax, vaejax.train, vaejax.models, vaejax.estimators
-from benchmarks import ours
-began = time.perf_counter()
-model, estimator, optimizer = ours.model(work), ours.estimator(work), optax.adam(1e-3)
-state = vaejax.train.init(key, model, estimator, optimizer, x[: work.batch])
-if {epoch}:
-    out = vaejax.train.make_epoch(estimator, optimizer, batch_size=work.batch)(state, x)
-else:
-    out = vaejax.train.make_train_step(estimator, optimizer)(state, x[: work.batch])
-""",
-    HAND: """
-from benchmarks import handwritten
-began = time.perf_counter()
-optimizer = optax.adam(1e-3)
+    OURS: Program(
+        imports="import vaejax, vaejax.train, vaejax.models, vaejax.estimators\nfrom benchmarks import ours",
+        begin="""
+model, estimator = ours.model(work), ours.estimator(work)
+state = vaejax.train.init(key, model, estimator, optimizer, x)
+step = vaejax.train.make_train_step(estimator, optimizer)
+epoch = vaejax.train.make_epoch(estimator, optimizer, batch_size=work.batch)
+out = state.params""",
+        step="out = step(state, x)[1]",
+        epoch="out = epoch(state, data)[1]",
+    ),
+    HAND: Program(
+        imports="from benchmarks import handwritten",
+        begin="""
 params = handwritten.init(key, work)
+carry = (params, optimizer.init(params), key)
 step, epoch = handwritten.make(work, optimizer)
-out = (epoch if {epoch} else step)((params, optimizer.init(params), key), x if {epoch} else x[: work.batch])
-""",
-    "NumPyro": """
-from benchmarks.peers import numpyro_svi
-began = time.perf_counter()
-if {epoch}:
-    out = numpyro_svi.epoch(work, x)()
-else:
-    made = numpyro_svi.svi(work)
-    out = jax.jit(made.update)(made.init(key, x[: work.batch]), x[: work.batch])
-""",
+out = params""",
+        step="out = step(carry, x)[1]",
+        epoch="out = epoch(carry, data)[1]",
+    ),
+    "NumPyro": Program(
+        imports="from benchmarks.peers import numpyro_svi",
+        begin="""
+svi = numpyro_svi.svi(work)
+state = svi.init(key, x)
+epoch = numpyro_svi.epoch(work, data)
+out = state.optim_state""",
+        step="out = jax.jit(svi.update)(state, x)",
+        epoch="out = epoch()",
+    ),
 }
+_READY = "\njax.block_until_ready(out)\n"
 LIMIT = "limit"
 
 
 def run(options: Options) -> Iterator[Row]:
-    for name, epoch in (("first step", False), ("first epoch", True)):
-        for work in ("KW", "TINY"):
-            who = [one for one in _PROGRAMS if one != "NumPyro" or "numpyro" in options.peers]
-            figures: dict[str, list[float]] = {one: [] for one in who}
+    who = {name: program for name, program in _PROGRAMS.items() if name != "NumPyro" or "numpyro" in options.peers}
+    for work in ("KW", "TINY"):
+        for what in ("step", "epoch", "begin"):
+            figures: dict[str, list[float]] = {name: [] for name in who}
             for _ in range(options.repeats(5)):
-                for one in who:
-                    figures[one].append(
-                        seconds((_BEGIN + _PROGRAMS[one] + _END).format(work=work, epoch=epoch, quick=options.quick))
-                    )
+                for name, program in who.items():
+                    figures[name].append(seconds(_timed(program, what, work, options.quick)))
             targets: dict[str, float] = {}
-            if work == "KW" and not epoch:
+            if work == "KW" and what == "step":
                 figures[LIMIT], targets = [1.5] * len(figures[OURS]), options.targets({LIMIT: 1.0})
-            note = "initial parameters, tracing, compilation and the first result, imports apart"
-            yield Row(f"{name} of {work}", "s", figures, targets, note)
+            title = {
+                "step": "the first step, from call to result",
+                "epoch": "the first epoch",
+                "begin": "initial state",
+            }
+            yield Row(f"{work}: {title[what]}", "s", figures, targets)
+
+
+def _timed(program: Program, what: str, work: str, quick: bool) -> str:
+    before, timed = ("", program.begin) if what == "begin" else (program.begin + _READY, getattr(program, what))
+    lines = [
+        _COMMON.format(work=work, quick=quick),
+        program.imports,
+        before,
+        "began = time.perf_counter()",
+        timed,
+        _READY,
+    ]
+    return "\n".join([*lines, "print(time.perf_counter() - began)"])
 
 
 def seconds(program: str) -> float:
