@@ -60,8 +60,10 @@ def log_terms(
     checks.positive_int(num_samples, "num_samples")
     checks.one_of(kl, "kl", ("auto", "closed_form", "none"))
     batch = as_batch(batch)
-    shared = training and any(declares(part, "key") for part in (model.posterior, model.prior, model.likelihood))
-    sample_key, encoder_key, prior_key, decoder_key = jax.random.split(key, 4) if shared else (key, None, None, None)
+    # Folded in one by one: the keys that nobody declares are never made.
+    sample_key, encoder_key, prior_key, decoder_key = (
+        [jax.random.fold_in(key, i) for i in range(4)] if training else (key, None, None, None)
+    )
     extra = {"context": batch.context, "mask": batch.mask}
     posterior = call(model.posterior, params, observed(batch), key=encoder_key, **extra)
     _check_kind(posterior, "posterior", "sample_and_log_prob")

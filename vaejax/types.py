@@ -4,7 +4,6 @@ Shapes are written ``[sample K, *batch, *event]``: K draws of the latents per ex
 latent dimensions) come last. Log densities and bounds are in nats.
 """
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -216,9 +215,7 @@ def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -
 
 
 def declares(function: Callable, name: str) -> bool:
-    """Whether a function takes a keyword of this name, and no `functools.partial` has given it one already."""
-    if isinstance(function, functools.partial) and name in function.keywords:
-        return False
+    """Whether a function takes a keyword of this name."""
     parameters = inspect.signature(function).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 

@@ -13,7 +13,7 @@ from vaejax import checks
 from vaejax.dists import diagonal_normal, likelihoods, standard_normal
 from vaejax.dists.backend import Distribution
 from vaejax.nets import Network, mlp
-from vaejax.types import Array, Key, Model, Params, as_batch, call, declares, default_float, observed
+from vaejax.types import Array, Key, Model, Params, as_batch, call, default_float, observed
 
 
 class _Parts(NamedTuple):
@@ -102,13 +102,11 @@ def vae(
         (latent_size,), hidden_sizes[::-1], raw_shape, use_output_bias=False, context_size=context_size, **options
     )
     parts = _Parts(shape, latent_size, context_size, encode_mask, raw_shape, family, encoder, decoder)
-    # As the networks do, the model asks for a key in training only where something is drawn with it.
-    quiet: dict[str, Any] = {} if any(declares(net.apply, "key") for net in (encoder, decoder)) else {"key": None}
     return Model(
         init=functools.partial(_init, parts),
-        posterior=functools.partial(_posterior, parts, **quiet),
+        posterior=functools.partial(_posterior, parts),
         prior=functools.partial(_prior, parts),
-        likelihood=functools.partial(_likelihood, parts, **quiet),
+        likelihood=functools.partial(_likelihood, parts),
         check=functools.partial(_check, parts),
     )
 

@@ -1,6 +1,5 @@
 """Networks as pairs of pure functions, and adapters that make them from Flax, Equinox or plain functions."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -90,8 +89,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         module = nnx.merge(graph if key is None else training_graph, state, random_streams(key))
         return module(*inputs)
 
-    # Who has nothing to draw asks for no key: making one costs a small model some percent of a step.
-    return Network(init, apply if jax.tree.leaves(abstract_rest) else functools.partial(apply, key=None))
+    return Network(init, apply)
 
 
 def _split(module: nnx.Module) -> tuple[Any, Any, Any]:
