@@ -221,7 +221,7 @@ def test_float32_latents_beside_float64_temperatures(x64, key):
         likelihood=lambda params, z: diagonal_normal(z, jnp.float32(1.0)),
     )
     x = jax.random.normal(key, (3, 2), jnp.float32)
-    found = evaluate.ais(model, {}, key, x, num_temperatures=50)
+    found = evaluate.ais(model, {}, key, x, num_temperatures=100)
     exact = diagonal_normal(jnp.zeros(2), 2**0.5).log_prob(x)
     assert_agrees(found, exact, cap=0.1)
     assert evaluate.bdmc(model, {}, key, num_examples=2, num_temperatures=3).gap.shape == (2,)
