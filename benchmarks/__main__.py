@@ -64,6 +64,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _command(arguments: list[str]) -> str:
+    """The command, without where its results went."""
+    after = [False, *(argument == "--json" for argument in arguments)]
+    kept = [a for a, skip in zip(arguments, after) if not skip and not a.startswith("--json")]
+    return shlex.join(["python", "-m", "benchmarks", *kept])
+
+
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in studies():
@@ -90,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
             print("\n".join(harness.lines(row)), flush=True)
             found[name].append(row)
             if given.json is not None:
-                harness.write(given.json, shlex.join(["python", "-m", "benchmarks", *arguments]), found)
+                harness.write(given.json, _command(arguments), found)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ class Options(NamedTuple):
         quick: small sizes and two repeats: to see that it runs, not how fast.
         large: the workload for accelerators too, wherever this is.
         wanted: how many repeats; None leaves it to the suite.
-        only: the workloads wanted; None means all.
     """
 
     peers: list[str]
     quick: bool = False
     large: bool = False
     wanted: int | None = None
-    only: list[str] | None = None
 
     def works(self, all_of: dict[str, Workload]) -> dict[str, Workload]:
         """The workloads, small ones where it is to be quick."""

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from benchmarks import (
     many_draws,
     ours,
     sbn_table,
+    table,
     workloads,
 )
 from benchmarks import estimators as estimator_table
@@ -114,7 +116,29 @@ def test_every_suite_runs(tmp_path, monkeypatch, capsys):
     assert list(content["suites"]) == suites
     assert all(rows for rows in content["suites"].values())
     assert content["versions"]["jax"] == jax.__version__
+    assert content["command"].endswith("--quick --large --repeats 1 --peers sklearn")
     assert set(content["suites"]["epoch"][0]["ratios"]) == {"hand-written", "matrix products"}
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_published_tables_are_those_of_the_result_files():
+    """Each line of docs/benchmarks.md, and each that the README takes from it."""
+    published = sorted((ROOT / "benchmarks/results").glob("*.json"))
+    assert published
+    contents = [json.loads(file.read_text()) for file in published]
+    lines = [line for content in contents for line in table.rows(content, list(content["suites"]))]
+    shown = (ROOT / "docs/benchmarks.md").read_text()
+    for content in contents:
+        assert table.heading(content) in shown
+    of_tables = [
+        line for line in shown.splitlines() if (line.startswith("| ") and "µs a step" in line) or " draws, " in line
+    ]
+    assert of_tables
+    measured = (ROOT / "README.md").read_text().split("## Measured")[1].split("## ")[0]
+    of_tables += [line for line in measured.splitlines() if "µs a step" in line or "draws, 200 images" in line]
+    assert set(of_tables) <= set(lines)
 
 
 def test_what_is_no_suite_is_refused(capsys):
