@@ -33,11 +33,12 @@ class Sizes(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What a process prints: seconds, iterations made in all, the best mean log-likelihood in nats, MiB added at the peak."""
+    """What a process prints: seconds, iterations in all, best mean log-likelihood in nats, components that began anew, peak MiB."""
 
     seconds: float
     iterations: float
     log_likelihood: float
+    reseeds: float
     peak: float
 
 
@@ -66,6 +67,7 @@ def _note(found: dict[str, list[Fit]], starts: int, sizes: Sizes) -> str:
         wanted = sizes.iterations * (starts if who == OURS else min(starts, _TIMED))
         parts.append(
             f"{who}: {fit.iterations:.0f} of {wanted} iterations in {fit.seconds:.2f} s, {fit.log_likelihood:.4f} nats a row"
+            + (f" ({fit.reseeds:.0f} components began anew)" if fit.reseeds else "")
         )
     return "; ".join(parts)
 
@@ -98,8 +100,8 @@ def begin(x: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, np.nda
     )
 
 
-def scikit_learn(x: np.ndarray, sizes: Sizes, starts: int) -> tuple[float, int, float]:
-    """Seconds and iterations of that many fits one after another, and the best mean log-likelihood."""
+def scikit_learn(x: np.ndarray, sizes: Sizes, starts: int) -> tuple[float, int, float, int]:
+    """A `Fit` but for the memory: that many fits one after another."""
     from sklearn.mixture import GaussianMixture
 
     warnings.simplefilter("ignore")
@@ -117,11 +119,11 @@ def scikit_learn(x: np.ndarray, sizes: Sizes, starts: int) -> tuple[float, int, 
         )
         models.append(model.fit(x))
     seconds = time.perf_counter() - began
-    return seconds, sum(model.n_iter_ for model in models), max(model.score(x) for model in models)
+    return seconds, sum(model.n_iter_ for model in models), max(model.score(x) for model in models), 0
 
 
-def vaejax_em(x: np.ndarray, sizes: Sizes, starts: int) -> tuple[float, int, float]:
-    """Seconds and iterations of a fit once compiled; one start, or all of them in one program."""
+def vaejax_em(x: np.ndarray, sizes: Sizes, starts: int) -> tuple[float, int, float, int]:
+    """A `Fit` but for the memory, once compiled: one start, or all of them in one program."""
     import jax
 
     from vaejax.conjugate import gmm
@@ -130,14 +132,12 @@ def vaejax_em(x: np.ndarray, sizes: Sizes, starts: int) -> tuple[float, int, flo
     if starts > 1:
         given = {"start": "k-means++", "num_starts": starts}
 
-    def fit() -> tuple[float, int, float]:
+    def fit() -> tuple[float, int, float, int]:
         began = time.perf_counter()
         found = gmm.fit_em(jax.random.key(0), x, sizes.components, max_steps=sizes.iterations, tolerance=0.0, **given)
         value = float(found.objective) / len(x)
         seconds = time.perf_counter() - began
-        if found.start_reseeds.any():
-            raise SystemExit(f"not the same work: {found.start_reseeds.sum()} components began anew")
-        return seconds, int(found.start_steps.sum()), value
+        return seconds, int(found.start_steps.sum()), value, int(found.start_reseeds.sum())
 
     fit()
     return fit()
@@ -157,7 +157,7 @@ def measured(which: str, starts: int, sizes: Sizes) -> Fit:
     """`one` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.suites.conjugate", which, *map(str, (starts, *sizes))]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return Fit(*map(float, out.split()[-4:]))
+    return Fit(*map(float, out.split()[-5:]))
 
 
 if __name__ == "__main__":
