@@ -48,7 +48,7 @@ CASES = {
     "NaN": (
         lambda: fit(holding(np.nan)),
         ValueError,
-        r"data.x holds 1 NaN or infinite values, the first at index \(2, 3\)",
+        r"data holds 1 NaN or infinite value, the first at index \(2, 3\)",
     ),
     "infinity": (lambda: fit(holding(np.inf)), ValueError, "NaN or infinite"),
     "outside the Bernoulli's support": (lambda: fit(holding(0.5)), ValueError, "only 0 and 1"),
@@ -124,7 +124,7 @@ CASES = {
         ValueError,
         "only 0 and 1",
     ),
-    "validation with NaN": (lambda: fit(validation=holding(np.nan)), ValueError, "validation.x holds 1 NaN"),
+    "validation with NaN": (lambda: fit(validation=holding(np.nan)), ValueError, "validation holds 1 NaN"),
     "K of none": (
         lambda: estimators.pathwise(MODEL, objectives.elbo, num_samples=0),
         ValueError,

@@ -130,8 +130,9 @@ def test_refusals(key):
         bayesian_gmm.fit_cavi(key, IRIS, 2, scatter=np.ones((4, 4)))
     with pytest.raises(ValueError, match="scatter must be symmetric, got 1 at"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, scatter=2 * np.eye(4) + np.eye(4, k=1))
+    heavy = vaejax.Batch(IRIS.astype(np.float32), weight=np.full(len(IRIS), 1e37, np.float32))  # their sum overflows
     with pytest.raises(ValueError, match="squares overflow float32"):
-        bayesian_gmm.fit_cavi(key, (1e25 * IRIS).astype(np.float32), 2, num_starts=1, scatter=np.eye(4), max_steps=5)
+        bayesian_gmm.fit_cavi(key, heavy, 2, num_starts=1, scatter=np.eye(4), max_steps=5)
     with pytest.raises(ValueError, match="for 5 components"):
         bayesian_gmm.fit_cavi(key, IRIS, 5, start=gmm.Gmm(np.ones(3) / 3, IRIS[:3], np.stack([np.eye(4)] * 3)))
     with pytest.raises(ValueError, match="concentration must be finite, greater than 0"):

@@ -48,7 +48,7 @@ CASES = {
     "convolutions over a table": (["train", "{folder}/table.csv", "--network", "conv"], 1, "need an image shape"),
     "dropout in convolutions": ([*DIGITS, "--network", "conv"], 1, "is for --network mlp; add --dropout 0"),
     "labels that are not there": (["train", "{folder}/table.csv", "--labels", "school"], 1, "school"),
-    "labels for the digits": ([*DIGITS, "--labels", "y"], 1, "labels= is for files of your own"),
+    "labels for the digits": ([*DIGITS, "--labels", "y"], 1, "--labels is for files of your own"),
     "conditional without labels": (["train", "{folder}/table.csv", "--conditional"], 1, "--conditional needs labels"),
     "standardised counts": (["train", "{folder}/table.csv", "--standardize", "yes"], 1, "--standardize is for real numbers"),
     "the wrong likelihood": (["train", "{folder}/real.csv", "--likelihood", "bernoulli"], 1, "only 0 and 1"),

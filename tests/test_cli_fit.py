@@ -1,8 +1,10 @@
 """``vaejax fit``: its numbers against dense Gaussians and against the files that it leaves; its refusals in one line."""
 
 import csv
+import dataclasses
 import json
 import re
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -14,7 +16,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from vaejax import cli, data
-from vaejax.conjugate import ppca
+from vaejax.conjugate import ppca, varimax
 from vaejax.report import exact, fit_options
 
 NAMES = ["a", "b", "two words"]
@@ -29,7 +31,7 @@ def write_csv(path, x, holes=None, labels=None, names=NAMES):
         for i, row in enumerate(x):
             cells = ["" if hole else f"{value:.4f}" for value, hole in zip(row, holes[i])]
             rows.writerow([*cells, *([] if labels is None else [labels[i]])])
-    return np.round(x, 4).astype(np.float32).astype(np.float64)
+    return np.round(x, 4)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def folder(tmp_path_factory):
     write_csv(folder / "short.csv", rng.normal(size=(7, 10)), names=wide)
     write_csv(folder / "unseen.csv", x, np.broadcast_to([False, False, True], x.shape), names=["a", "b", "c"])
     (folder / "text.csv").write_text("a,b\n1,2\n3,tall\n")
+    (folder / "plain.csv").write_text("1,2\n3,4\n5,7\n")
     return folder, saved
 
 
@@ -182,7 +185,7 @@ def test_probabilistic_pca_with_missing_cells(folder, monkeypatch, capsys, tmp_p
     assert planned.sizes == [1, 2, 3, 4, 5]
     with jax.enable_x64(True):
         stored = ppca.Ppca(*(params[name] for name in ppca.Ppca._fields))
-        assert set(planned.kind.drawings(stored, planned.options, planned.table)) == {"latent"}
+        assert set(planned.kind.drawings(stored, planned.options, planned.table)) == {"latent", "loadings"}
 
 
 def test_factor_analysis(folder, monkeypatch, capsys, tmp_path):
@@ -205,14 +208,28 @@ def test_factor_analysis(folder, monkeypatch, capsys, tmp_path):
     assert summary["candidates"][0]["parameters"] == 15
     assert summary["candidates"][0]["converged"]
     assert "smallest BIC" not in out
-    assert {path.stem for path in directory.glob("figures/*")} == {"latent", "fit_trace", "scree"}
+    assert {path.stem for path in directory.glob("figures/*")} == {"latent", "fit_trace", "loadings"}
+    with open(directory / "loadings.csv", newline="") as stream:
+        loadings = list(csv.DictReader(stream))
+    assert [row["column"] for row in loadings] == [f"item{j}" for j in range(5)]
+    implied = np.diag(params["weight"] @ params["weight"].T) + params["noise"]
+    np.testing.assert_allclose(column(loadings, "z_0"), params["weight"][:, 0] / implied**0.5, rtol=1e-6)
+    np.testing.assert_allclose(column(loadings, "shared"), 1 - params["noise"] / implied, rtol=1e-6)
+    assert re.search(rf"item3 +{column(loadings, 'z_0')[3]:.2f} +{column(loadings, 'shared')[3]:.2f}\n", out)
+    assert "(not rotated)" in out
 
 
 def test_loadings_are_turned_without_a_change_of_the_likelihood(folder):
     where, _ = folder
-    planned = exact.plan(fit_options.Fa(dataset=str(where / "items.csv"), latents=(2,), tolerance=1e-7))
+    options = fit_options.Fa(dataset=str(where / "items.csv"), latents=(2,), tolerance=1e-7, rotation="none")
+    planned = exact.plan(options)
     with jax.enable_x64(True):
         one = exact.fit_one(planned, 2)
+        turned = exact.fit_one(planned._replace(options=dataclasses.replace(options, rotation="varimax")), 2)
+        wanted = varimax(one.params.weight)
+        np.testing.assert_allclose(turned.params.weight, wanted, atol=1e-9)
+        np.testing.assert_allclose(turned.log_prob["test"], one.log_prob["test"], rtol=1e-9)
+        assert np.abs(wanted - one.params.weight).max() > 0.1
         weight, noise = np.asarray(one.params.weight), np.asarray(one.params.noise)
         assert one.log_likelihood == pytest.approx(float(one.result.objective), rel=1e-9)
     inner = weight.T @ (weight / noise[:, None])
@@ -283,8 +300,91 @@ def test_sizes_that_nobody_asked_for_are_left_out_where_they_are_refused(tmp_pat
         with pytest.raises(ValueError, match="3 latent dimensions explain all 28 rows"):
             exact.fit_all(exact.plan(fit_options.Ppca(dataset=where, latents=(1, 3))))
         parts = {part: batch._replace(x=batch.x[:, :1] * [1.0, 2.0]) for part, batch in planned.table.parts.items()}
-        with pytest.raises(ValueError, match="1 latent dimensions explain"):
+        with pytest.raises(ValueError, match="1 latent dimension explains"):
             exact.fit_all(planned._replace(table=planned.table._replace(parts=parts), sizes=[1]))
+
+
+def test_text_columns_all_rows_and_components_for_people(tmp_path, monkeypatch, capsys):
+    """Two columns of text, 1e8 added to the numbers, a column that numbers the rows, nothing held out."""
+    rng = np.random.default_rng(3)
+    group = rng.integers(0, 2, 60)
+    x = np.round(rng.normal(size=(60, 2)) + 8 * group[:, None], 4) + 1e8
+    with open(tmp_path / "big.csv", "w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["name", "a", "b", "note", "id"])
+        rows.writerows([f"n{i}", *map(repr, map(float, row)), "so so", i + 1] for i, row in enumerate(x))
+    command = ["gmm", "big.csv", "--components", "2", "--split", "1", "0", "0", "--starts", "2"]
+    here = {"folder": tmp_path, "monkeypatch": monkeypatch, "capsys": capsys, "tmp_path": tmp_path}
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        out, err, directory = fit(*command, "--without", "name", "note", **here)
+    remark = "column 'id' numbers the rows from 1 to 60; if it says nothing else, leave it out: --without id"
+    assert err == f"warning: big.csv: {remark}\n"
+    assert "test" not in out.split("2 components")[1].split("components, their weights")[0]
+    assert "validation" not in out.split("components   log-likelihood")[1]
+    with open(directory / "components.csv", newline="") as stream:
+        sheet = list(csv.DictReader(stream))
+    _, params, summary = read(directory)
+    np.testing.assert_allclose(column(sheet, "weight"), params["weight"], rtol=1e-6)
+    np.testing.assert_allclose(column(sheet, "mean b"), params["mean"][:, 1], rtol=1e-7)
+    np.testing.assert_allclose(column(sheet, "sd a"), params["covariance"][:, 0, 0] ** 0.5, rtol=1e-6)
+    assert summary["rows"] == {"train": 60, "validation": 0, "test": 0}
+    assert set(summary["log_likelihood"]) == {"train"}
+    shutil.rmtree(tmp_path / "runs")
+    # Nothing is lost to rounding: the same likelihood as of the numbers without the 1e8.
+    fit(*command, "--without", "name", "note", "id", "--no-figures", **here)
+    _, params, summary = read(next((tmp_path / "runs").iterdir()))
+    dense = logsumexp([
+        np.log(weight) + multivariate_normal.logpdf(x - 1e8, mean - 1e8, covariance)
+        for weight, mean, covariance in zip(params["weight"], params["mean"], params["covariance"])
+    ], axis=0)  # fmt: skip
+    assert summary["log_likelihood"]["train"]["mean"] == pytest.approx(dense.mean(), rel=1e-6)
+    np.testing.assert_allclose(
+        np.sort(params["mean"][:, 0]) - 1e8, [x[group == k, 0].mean() - 1e8 for k in (0, 1)], atol=0.01
+    )
+
+
+def test_rows_without_an_answer_are_left_out_and_counted(folder, tmp_path):
+    options = fit_options.Table(without=tuple(f"item{j}" for j in range(2, 6)))
+    options = fit_options.Ppca(dataset=str(folder[0] / "holes.csv"), table=options)
+    with pytest.warns(UserWarning, match="rows without an observed value are left out") as told:
+        planned = exact.plan(options)
+    x, holes = (folder[1]["holes"][0], folder[1]["holes"][1])
+    empty = holes[:, :2].all(1)
+    assert f"{empty.sum()} rows without an observed value are left out, the first: " in str(told[0].message)
+    assert sorted(np.concatenate(list(planned.table.places.values())).tolist()) == np.flatnonzero(~empty).tolist()
+    # Arrays are read whole, so that columns go later.
+    np.save(tmp_path / "holes.npy", np.where(holes, np.nan, x))
+    options = fit_options.Table(without=tuple(f"x_{j}" for j in range(2, 6)))
+    with pytest.warns(
+        UserWarning, match=f"{empty.sum()} rows have no observed value in the columns that are fitted: left out"
+    ):
+        planned = exact.plan(fit_options.Ppca(dataset=str(tmp_path / "holes.npy"), table=options))
+    for part, batch in planned.table.parts.items():
+        rows = planned.table.places[part]
+        np.testing.assert_array_equal(batch.mask, ~holes[rows][:, :2])
+        np.testing.assert_array_equal(batch.x, np.where(holes, 0, x)[rows][:, :2])
+
+
+def test_the_largest_size_tried_is_remarked(folder, monkeypatch, capsys, tmp_path):
+    where, _ = folder
+    settings = ["--latents", "1", "2", "--no-figures", "--rotation", "none"]
+    out, _, _ = fit(
+        "ppca",
+        "{folder}/items.csv",
+        *settings[:4],
+        folder=where,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+        tmp_path=tmp_path,
+    )
+    assert "2 latents, of smallest BIC:\n(the largest tried: more may be better still, --latents 3 4 5)" in out
+    found = re.search(r"the 2 directions kept hold ([\d.]+) % of the variance", out)
+    rows, params, _ = read(next((tmp_path / "runs").iterdir()))
+    train = np.array([row["part"] for row in rows]) == "train"
+    values = np.linalg.eigvalsh(np.cov(folder[1]["items"][0][train].T))
+    assert float(found[1]) == pytest.approx(100 * values[-2:].sum() / values.sum(), abs=0.06)
+    assert params["weight"].shape == (6, 2)
 
 
 def test_a_fit_that_collapsed_is_chosen_only_where_all_did():
@@ -306,8 +406,8 @@ CASES = {
     "no file": (["gmm", "{folder}/none.csv"], "there is no file"),
     "an unknown dataset": (["gmm", "digit"], "did you mean 'digits'"),
     "an unknown column of labels": (["gmm", "{folder}/groups.csv", "--labels", "grop"], "did you mean 'group'"),
-    "an unknown column left out": (["gmm", "{folder}/few.csv", "--without", "d"], "unknown --without 'd' (known: 'a', 'b'"),
-    "no column left": (["gmm", "{folder}/few.csv", "--without", *NAMES], "leaves no column of few.csv"),
+    "an unknown column left out": (["gmm", "{folder}/few.csv", "--without", "d"], "has no column 'd' (it has 'a', 'b', 'two words')"),
+    "no column left": (["gmm", "{folder}/few.csv", "--without", *NAMES], "few.csv has no column but 'a', 'b', 'two words'"),
     "no component": (["gmm", "{folder}/few.csv", "--components", "0"], "--components must be at least 1, got 0"),
     "more components than rows": (["gmm", "{folder}/few.csv", "--components", "2", "9"], "more than the 8 training rows of few.csv"),
     "no start": (["gmm", "{folder}/few.csv", "--starts", "0"], "--starts must be at least 1"),
@@ -320,7 +420,9 @@ CASES = {
     "words": (["gmm", "{folder}/text.csv"], "line 3, column 'b' is no number: 'tall'"),
     "missing cells in a mixture": (["gmm", "{folder}/holes.csv"], "use vaejax fit ppca or fa"),
     "a column never seen": (["ppca", "{folder}/unseen.csv"], "column 'c' has no value in the training rows; leave it out: --without c"),
-    "rows without a cell": (["ppca", "{folder}/holes.csv", "--without", *(f"item{j}" for j in range(2, 6))], "has no observed value left"),
+    "text that is no label": (["gmm", "{folder}/text.csv"], "name a column of text as --labels, leave it out (--without), or list"),
+    "labels without a header": (["gmm", "{folder}/plain.csv", "--labels", "a"], "has no header, so that --labels a names no column"),
+    "a split of too few rows": (["gmm", "{folder}/plain.csv"], "--split 0.7 0.1 0.2 of 3 rows leaves nothing for validation"),
     "no latent": (["ppca", "{folder}/items.csv", "--latents", "0"], "--latents must be at least 1"),
     "too many latents": (["ppca", "{folder}/items.csv", "--latents", "6"], "too many for 6 columns, take at most 5"),
     "more latents than rows": (["ppca", "{folder}/short.csv", "--latents", "4"], "too many for 5 training rows, take at most 3"),

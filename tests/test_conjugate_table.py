@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from vaejax.conjugate import gmm
+from vaejax.conjugate import bayesian_gmm, factor_analysis, gmm, half_steps, mppca, ppca
+from vaejax.conjugate.em import FitResult
 from vaejax.conjugate.table import no_dependent_column
 
 X = np.random.default_rng(0).normal(size=(1000, 4))
@@ -54,3 +55,86 @@ def test_groups_far_apart_of_nearly_dependent_columns(key):
     groups = x.astype(np.float64).reshape(2, 200, 2)
     exact = sum(multivariate_normal.logpdf(g, g.mean(0), np.cov(g.T, ddof=0)).sum() + 200 * np.log(0.5) for g in groups)
     np.testing.assert_allclose(found.objective, exact, rtol=1e-4)
+
+
+def parameters():
+    plain = gmm.Gmm(jnp.ones(1), jnp.zeros((1, 4)), jnp.eye(4)[None])
+    prior = bayesian_gmm.Prior(jnp.ones(()), jnp.ones(()), jnp.zeros(4), jnp.full((), 5.0), jnp.eye(4))
+    bayes = bayesian_gmm.BayesianGmm(
+        jnp.ones(1), jnp.ones(1), jnp.zeros((1, 4)), jnp.full(1, 6.0), jnp.eye(4)[None], prior
+    )
+    return {
+        gmm: plain,
+        bayesian_gmm: bayes,
+        ppca: ppca.Ppca(jnp.zeros(4), jnp.ones((4, 1)), jnp.ones(())),
+        factor_analysis: factor_analysis.FactorAnalysis(jnp.zeros(4), jnp.ones((4, 1)), jnp.ones(4)),
+        mppca: mppca.Mppca(jnp.ones(1), jnp.zeros((1, 4)), jnp.ones((1, 4, 1)), jnp.ones(1)),
+    }
+
+
+PARAMS = parameters()
+FUNCTIONS = {
+    "log_prob": lambda m, p, key: m.log_prob(p, X),
+    "posterior": lambda m, p, key: m.posterior(p, X),
+    "bound": lambda m, p, key: m.bound(p, m.posterior(PARAMS[m], X), X),
+    "em_step": lambda m, p, key: m.em_step(p, X),
+    "sample": lambda m, p, key: m.sample(p, key, 3),
+    "num_parameters": lambda m, p, key: m.num_parameters(p),
+    "aic": lambda m, p, key: m.aic(p, X),
+    "bic": lambda m, p, key: m.bic(p, X),
+    "as_model": lambda m, p, key: m.as_model(p),
+    "point": lambda m, p, key: m.point(p),
+    "counts": lambda m, p, key: m.counts(p),
+    "elbo": lambda m, p, key: m.elbo(p, X),
+    "kl_to_prior": lambda m, p, key: m.kl_to_prior(p),
+    "to_gmm": lambda m, p, key: m.to_gmm(p),
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(m, name) for m in PARAMS for name in FUNCTIONS if hasattr(m, name)],
+    ids=lambda v: getattr(v, "__name__", v),
+)
+def test_parameters_of_another_kind_are_refused_by_name(module, name, key):
+    params, call = PARAMS[module], FUNCTIONS[name]
+    call(module, params, key)
+    found = FitResult(params, jnp.zeros(2), jnp.ones((), int), jnp.ones((), bool))
+    kind = type(params).__name__
+    with pytest.raises(TypeError, match=f"params must be {kind}, got FitResult; pass its .params"):
+        call(module, found, key)
+    other = PARAMS[ppca if module is not ppca else gmm]
+    with pytest.raises(TypeError, match=f"got {type(other).__name__}; give a {kind}, or use"):
+        call(module, other, key)
+
+
+def test_a_result_prints_in_a_line(key):
+    found = gmm.fit_em(key, X, 1, num_starts=2)
+    assert repr(found).startswith(
+        "FitResult of Gmm(weight 1, mean 1×4, covariance 1×4×4) after 3 steps, converged at -"
+    )
+    assert repr(found).endswith(" nats, the best of 2 starts")
+    assert (
+        repr(jax.vmap(lambda _: found)(jnp.arange(3))) == "FitResult of Gmm(weight 3×1, mean 3×1×4, covariance 3×1×4×4)"
+    )
+    jax.jit(lambda one: repr(one) and one.objective)(found)
+
+
+@pytest.mark.parametrize("model", [gmm, ppca, factor_analysis], ids=lambda model: model.__name__)
+def test_half_steps_compile_once(model, caplog):
+    half_steps(model, PARAMS[model], X, num_steps=2)
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        half_steps(model, PARAMS[model], X, num_steps=2)
+    assert not [record for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+@pytest.mark.parametrize("scale", [1e-21, 1e19])
+def test_columns_whose_squares_leave_the_floats_are_refused(scale, key):
+    x = X * np.array([1.0, scale, 1.0, 1.0])
+    for fit in (lambda: gmm.fit_em(key, x, 2), lambda: factor_analysis.fit_em(key, x, 1), lambda: ppca.fit_ml(x, 1)):
+        with pytest.raises(
+            ValueError, match=r"column 1 has a range of .*, whose square float32 does not hold; rescale it"
+        ):
+            fit()
+    with jax.enable_x64(True):
+        gmm.fit_em(key, x, 2, num_starts=1, covariance="diag")

@@ -88,6 +88,56 @@ def test_labels_that_spell_numbers_are_sorted_as_numbers(write):
     np.testing.assert_array_equal(together(dataset)[2], [1, 0, 1, 2])
 
 
+def test_columns_left_out_are_not_read(write):
+    path = write("id,who,a,note,b\nx7,north,1,so so,2\nx8,south,3,,4\nx9,north,5,fine,6\n")
+    dataset = data.load(path, labels="who", without=("note", "id"), split=(0.34, 0.33, 0.33))
+    x, mask, labels = together(dataset)
+    np.testing.assert_array_equal(x, [[1, 2], [3, 4], [5, 6]])
+    assert mask is None
+    np.testing.assert_array_equal(labels, [0, 1, 0])
+    assert dataset.columns == ("a", "b")
+    nameless = data.load(write("1,0.5,3\n4,0.25,6\n7,0,9\n", "n.csv"), without="x_1", split=(0.34, 0.33, 0.33))
+    # Those left keep their names.
+    assert nameless.columns == ("x_0", "x_2")
+    np.testing.assert_array_equal(together(nameless)[0], [[1, 3], [4, 6], [7, 9]])
+
+
+def test_floats_in_double_precision(write, save):
+    third = data.load(write("a,b\n0.1,1e39\n100000000.25,2\n3,4\n"), dtype="float64", split=(0.34, 0.33, 0.33))
+    x = together(third)[0]
+    assert x.dtype == np.float64
+    np.testing.assert_array_equal(x, [[0.1, 1e39], [100000000.25, 2], [3, 4]])
+    values = np.random.default_rng(0).normal(size=(9, 2))
+    np.testing.assert_array_equal(together(data.load(save(values), dtype="float64"))[0], values)
+    assert together(data.load(save(values.astype(np.float32)), dtype="float64"))[0].dtype == np.float64
+
+
+def test_rows_without_a_value_can_be_left_out(write, save):
+    path = write("a,b\n1,2\n,NA\n3,4\n,\n5,6\n,7\n")
+    with pytest.warns(
+        UserWarning, match=r"^2 rows without an observed value are left out, the first: .*line 3$"
+    ) as told:
+        dataset = data.load(path, empty_rows="drop", split=(0.5, 0.25, 0.25))
+    assert told[0].filename == __file__
+    assert sorted(np.concatenate(list(dataset.rows.values())).tolist()) == [0, 2, 4, 5]
+    for part in ("train", "validation", "test"):
+        wanted = np.array([[1, 2], [0, 0], [3, 4], [0, 0], [5, 6], [0, 7]])[dataset.rows[part]]
+        np.testing.assert_array_equal(getattr(dataset, part).x, wanted)
+    parts = {"train": np.array([[1.0, 2.0], [np.nan] * 2, [3.0, 4.0]]), "test": np.array([[np.nan] * 2, [5.0, 6.0]])}
+    with pytest.warns(UserWarning, match="2 rows .*array 'train', row 1"):
+        dataset = data.load(save(name="p.npz", **parts), empty_rows="drop", split=(0.5, 0.5, 0.0))
+    np.testing.assert_array_equal(dataset.test.x, [[5.0, 6.0]])
+    assert sorted(np.concatenate([dataset.train.x, dataset.validation.x])[:, 0].tolist()) == [1.0, 3.0]
+
+
+def test_parts_of_0_stay_empty(write):
+    dataset = data.load(write("a,b\n1,2\n3,4\n5,6\n"), split=(1.0, 0.0, 0.0))
+    assert [len(part.x) for part in dataset[:3]] == [3, 0, 0]
+    assert str(data.describe(dataset)).startswith(
+        "table.csv: 3 train, 0 validation, 0 test\n  each 2, uint8, counts from 1 to 6"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
@@ -114,6 +164,11 @@ def test_labels_that_spell_numbers_are_sorted_as_numbers(write):
         ("score,b\n1,2\n", {"labels": "scores"}, "did you mean 'score'"),
         ("1,2\n3,4\n", {"labels": "c"}, "has no header, so that labels='c' names no column"),
         ("a\n1\n", {"labels": "a"}, "has no column but 'a'; columns of data are wanted"),
+        ("a,b,c\n1,x,y\n", {"labels": "b", "without": ("a", "c")}, "has no column but 'b', 'a', 'c'; columns of data"),
+        ("score,b\n1,2\n", {"without": "scores"}, "has no column 'scores'; did you mean 'score'"),
+        ("1,2\n3,4\n", {"without": "x_2"}, "has no column 'x_2'; did you mean 'x_[01]'"),
+        ("a,b\n,NA\n,\n", {"empty_rows": "drop"}, "line 2 has no observed value .1 more has none either"),
+        ("a,b\n1,1e39\n", {"without": "a"}, r"line 2, column 'b' is beyond float32"),
         ("a,b\n1,x\n2,NA\n", {"labels": "b"}, "line 3, column 'b' is a missing label; remove the row or label it"),
         ("1,2\n3,4\n", {}, "of 2 rows leaves nothing for test"),
     ],
@@ -255,10 +310,15 @@ def test_the_same_seed_gives_the_same_parts(save):
         ("x.npy", {"key": "y"}, ValueError, "key= does not apply"),
         ("x.npy", {"delimiter": ";"}, ValueError, "delimiter= does not apply"),
         ("x.npy", {"missing": ("0",)}, ValueError, "missing= does not apply"),
+        ("x.npy", {"without": "x_0"}, ValueError, "without= does not apply"),
+        ("x.npy", {"dtype": "float16"}, ValueError, "unknown dtype 'float16'; did you mean 'float"),
+        ("x.npy", {"empty_rows": "keep"}, ValueError, "unknown empty_rows 'keep'"),
+        ("x.csv", {"without": 0}, TypeError, "without= must be texts .* write 'x_0' for 0"),
+        ("digits", {"dtype": "float64"}, ValueError, "dtype= is for files of your own"),
         ("x.npy", {"directory": "."}, ValueError, "directory= is for named datasets"),
-        ("x.npy", {"split": (0.5, 0.5)}, ValueError, "split must be three numbers above 0"),
+        ("x.npy", {"split": (0.5, 0.5)}, ValueError, "split must be three numbers that sum to 1"),
         ("x.npy", {"split": (0.5, 0.5, 0.5)}, ValueError, "that sum to 1"),
-        ("x.npy", {"split": (0.5, 0.5, 0.0)}, ValueError, "above 0"),
+        ("x.npy", {"split": (0.0, 0.5, 0.5)}, ValueError, "train above 0"),
         ("x.npy", {"split": (0.5, float("nan"), 0.5)}, ValueError, "above 0"),
         ("x.npy", {"split": "abc"}, TypeError, "split must be"),
         ("x.npy", {"seed": -1}, ValueError, "seed must be at least 0"),

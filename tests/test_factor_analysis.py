@@ -81,7 +81,7 @@ def test_a_heywood_case_is_told_and_never_falls(x64, key):
     """Three columns of which one is the factor itself."""
     z = RNG.normal(size=(200, 1))
     x = np.concatenate([z, z + RNG.normal(size=(200, 1)), z + RNG.normal(size=(200, 1))], 1)
-    with pytest.warns(factor_analysis.Heywood, match="columns 0 whole"):
+    with pytest.warns(factor_analysis.Heywood, match="column 0 whole"):
         found = factor_analysis.fit_em(key, x, 1, min_noise=1e-3, tolerance=1e-12)
     assert rising(found)
     np.testing.assert_allclose(found.params.noise[0], 1e-3 * x[:, 0].var(), rtol=1e-6)
@@ -98,7 +98,7 @@ def rows_of_correlation(matrix, count=200):
 def test_a_heywood_case_is_told_at_the_defaults(key, dtype):
     """r₁₂ r₁₃ / r₂₃ > 1: no noise of column 0 is small enough, and EM goes there as 1/t."""
     x = rows_of_correlation([[1, 0.8, 0.8], [0.8, 1, 0.5], [0.8, 0.5, 1]])
-    with jax.enable_x64(dtype == np.float64), pytest.warns(factor_analysis.Heywood, match="columns 0 whole") as told:
+    with jax.enable_x64(dtype == np.float64), pytest.warns(factor_analysis.Heywood, match="column 0 whole") as told:
         found = factor_analysis.fit_em(key, x.astype(dtype), 1)
     assert [warning.message.columns for warning in told] == [(0,)]
     assert 10 * np.finfo(dtype).eps ** 0.75 < float(found.params.noise[0]) < 1e-3

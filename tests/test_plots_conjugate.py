@@ -7,7 +7,7 @@ import pytest
 
 import vaejax
 from vaejax import plots
-from vaejax.conjugate import FitResult, HalfSteps, gmm, half_steps, ppca
+from vaejax.conjugate import FitResult, HalfSteps, factor_analysis, gmm, half_steps, ppca
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3)) * [1.0, 2.0, 0.5] + np.array([[-4.0], [4.0]])[np.arange(60) % 2]
@@ -205,6 +205,27 @@ def test_scree_is_the_spectrum_of_the_covariance(x64, tmp_path):
     assert len(plots.scree(x, 2).axes[0].lines) == 2
     doubled = plots.scree(vaejax.Batch(x, weight=np.arange(60) % 2), 1).axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(doubled, np.linalg.eigvalsh(np.cov(x[1::2].T, ddof=0))[-1:], rtol=1e-9)
+
+
+def test_loadings_are_correlations_and_shares(tmp_path):
+    params = factor_analysis.FactorAnalysis(
+        np.zeros(3), np.array([[2.0, 0.0], [1.0, -1.0], [0.0, 3.0]]), np.array([1.0, 0.5, 2.0])
+    )
+    figure = plots.loadings(params, columns=["a", "b$", "c"])
+    left, right = figure.axes[:2]
+    wanted = params.weight / np.sqrt([[5.0], [2.5], [11.0]])
+    np.testing.assert_allclose(left.images[0].get_array(), wanted, rtol=1e-6)
+    np.testing.assert_allclose(right.images[0].get_array()[:, 0], [4 / 5, 2 / 2.5, 9 / 11], rtol=1e-6)
+    assert [text.get_text() for text in left.texts] == [f"{value:.2f}".replace("-", "−") for value in wanted.ravel()]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["a", r"b\$", "c"]
+    figure.savefig(tmp_path / "loadings.png")
+    shared = ppca.Ppca(np.zeros(3), params.weight[:, :1], np.array(1.0))
+    values = plots.loadings(shared).axes[1].images[0].get_array()[:, 0]
+    np.testing.assert_allclose(values, [4 / 5, 1 / 2, 0], rtol=1e-6)
+    with pytest.raises(TypeError, match="Ppca or FactorAnalysis, got tuple"):
+        plots.loadings((1, 2))
+    with pytest.raises(ValueError, match="columns holds 1 names"):
+        plots.loadings(params, columns=["a"])
 
 
 def test_scree_of_columns_without_variance_and_of_few_rows(tmp_path):

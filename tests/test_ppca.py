@@ -92,7 +92,7 @@ def test_float32_of_many_rows_and_little_noise(key):
     np.testing.assert_allclose(ppca.fit_ml(x, 1).variance, 1.0, rtol=0.02)
     flat = x[:, :1] * np.float32([1, 2, 3]) + np.float32(100)
     for fit in (ppca.fit_ml, lambda x, q: ppca.fit_em(key, x, q)):
-        with pytest.raises(ValueError, match="explain all 200000 rows and leave no noise"):
+        with pytest.raises(ValueError, match="explains all 200000 rows and leaves no noise"):
             fit(flat, 1)
     little = (rng.normal(size=(3000, 2)) @ rng.normal(size=(2, 10)) + 1e-3 * rng.normal(size=(3000, 10))).astype(
         np.float32

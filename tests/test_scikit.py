@@ -30,8 +30,10 @@ ROWS = CENTRES.repeat(40, 0) + RNG.normal(size=(120, 2)) * [1.0, 0.6]
 CLOSE = ROWS - 0.5 * CENTRES.repeat(40, 0)  # components that overlap, so that EM takes its time
 
 slow = pytest.mark.slow
-# Two rows whose noise a factor explains whole, and the like, are warned of: the checks hold such data.
-quiet = pytest.mark.filterwarnings("ignore::vaejax.conjugate.factor_analysis.Heywood")
+# Two rows whose noise a factor explains whole, two columns, and the like, are warned of: the checks hold such data.
+quiet = pytest.mark.filterwarnings(
+    "ignore::vaejax.conjugate.factor_analysis.Heywood", "ignore::vaejax.conjugate.factor_analysis.Undetermined"
+)
 
 
 @slow
@@ -238,8 +240,8 @@ CONSTANT = np.c_[X, ONES]
     ("estimator", "x", "weight", "message"),
     [
         (GaussianMixture(), HOLES, None, "contains NaN"),
-        (ProbabilisticPCA(), HOLES, None, "contains NaN"),
-        (FactorAnalysis(), HOLES, None, "contains NaN"),
+        (ProbabilisticPCA(), HOLES, None, r"contains NaN\. vaejax.conjugate.ppca.fit_em\(key, Batch\(X, mask="),
+        (FactorAnalysis(), HOLES, None, r"contains NaN\. vaejax.conjugate.factor_analysis.fit_em"),
         (GaussianMixture(0), X, None, "n_components must be at least 1, got 0"),
         (ProbabilisticPCA(0), X, None, "n_components must be at least 1, got 0"),
         (FactorAnalysis(-1), X, None, "n_components must be at least 1, got -1"),
@@ -272,10 +274,11 @@ def test_refusals(estimator, x, weight, message):
 
 
 def test_refuses_to_end_without_a_likelihood():
-    overflowing = (1e25 * X).astype(np.float32)
-    estimator = FactorAnalysis()
+    x, estimator = X.astype(np.float32), FactorAnalysis()
     with pytest.raises(ValueError, match="squares overflow"):
-        estimator.fit(overflowing)
+        estimator.fit(x, sample_weight=np.full(len(x), 1e37, np.float32))
+    with pytest.raises(ValueError, match=r"column 0 has a range of .* whose square float32 does not hold"):
+        estimator.fit((1e25 * X).astype(np.float32))
     with pytest.raises(NotFittedError):
         estimator.transform(X)
 

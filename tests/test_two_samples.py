@@ -207,7 +207,7 @@ def test_bad_input_is_refused(name, key):
     few = {"frechet": 4, "mmd": 3, "classifier": 10}[name]
     for wrong, error, wanted in (
         ((a, a[:, :2]), ValueError, r"examples of a have shape \[3\], those of b \[2\]"),
-        ((a, np.where(a > 2, a, np.nan)), ValueError, "b.x holds .* NaN"),
+        ((a, np.where(a > 2, a, np.nan)), ValueError, "b holds .* NaN"),
         ((a[: few - 1], a), ValueError, f"a holds {few - 1} examples; give at least {few}"),
         ((a, a.tolist()), TypeError, "must be an array"),
         ((a, a.astype(str)), TypeError, "real numbers"),

@@ -6,6 +6,7 @@ arrays; inside ``jit`` those checks pass silently, which is why ``fit``, ``init`
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,24 @@ from vaejax.types import Batch, Model, as_batch
 def is_concrete(*values: Any) -> bool:
     """Whether every array of ``values`` can be read now, that is, none is being traced."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def outside() -> int:
+    """The stacklevel, for a warning, of the line outside this package that led to it."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("vaejax."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def params(value: Any, kind: type) -> None:
+    """Raises unless ``value`` is a ``kind``, as functions want it that belong to one kind of parameters."""
+    if not isinstance(value, kind):
+        held = isinstance(getattr(value, "params", None), kind)
+        remedy = (
+            "pass its .params" if held else f"give a {kind.__name__}, or use the functions of the module that it is of"
+        )
+        raise TypeError(f"params must be {kind.__name__}, got {type(value).__name__}; {remedy}")
 
 
 def key(value: Any, name: str = "key") -> None:
@@ -109,11 +128,11 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
         raise ValueError(
             f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed"
         )
-    finite(x, f"{name}.x", mask)
+    finite(x, f"{name}.x" if isinstance(data, Batch) else name, mask)
     if weight is not None:
         if tuple(weight.shape) != tuple(x.shape[: weight.ndim]) or weight.ndim == 0:
             raise ValueError(f"{name}.weight must have the batch shape of x {list(x.shape)}, got {list(weight.shape)}")
-        finite(weight, f"{name}.weight")
+        finite(weight, f"{name}.weight", remedy="remove those rows, or give them weight 0")
         if is_concrete(weight) and np.min(np.asarray(weight)) < 0:
             raise ValueError(f"{name}.weight must not be negative, got a minimum of {np.min(np.asarray(weight)):g}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(context):
@@ -124,7 +143,7 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
             )
         if not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != jnp.bool_:
             raise TypeError(f"{where} must hold numbers, got dtype {leaf.dtype}; code labels as integers 0, 1, …")
-        finite(leaf, where)
+        finite(leaf, where, remedy="remove those examples, or code what is missing as a number of its own")
     if model is not None and model.check is not None:
         model.check(checked)
     return checked
@@ -145,7 +164,12 @@ def observed_somewhere(batch: Batch, event_ndims: int) -> None:
         )
 
 
-def finite(x: Any, name: str, mask: Any = None) -> None:
+def finite(
+    x: Any,
+    name: str,
+    mask: Any = None,
+    remedy: str = "remove them, or mark missing entries with Batch(x, mask=...)",
+) -> None:
     """Raises where a concrete ``x`` holds NaN or infinity in an entry that ``mask`` does not exclude."""
     if not is_concrete(x, mask) or not jnp.issubdtype(x.dtype, jnp.floating):
         return
@@ -153,11 +177,9 @@ def finite(x: Any, name: str, mask: Any = None) -> None:
     if mask is not None:
         bad &= np.asarray(mask)
     if bad.any():
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(
-            f"{name} holds {int(bad.sum())} NaN or infinite values, the first at index {first}; "
-            "remove them, or mark missing entries of x with Batch(x, mask=...)"
-        )
+        count, first = int(bad.sum()), tuple(int(i) for i in np.argwhere(bad)[0])
+        values = "value" if count == 1 else "values"
+        raise ValueError(f"{name} holds {count} NaN or infinite {values}, the first at index {first}; {remedy}")
 
 
 def values(x: Any, valid: Any, name: str, wanted: str, mask: Any = None) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from vaejax.report import config as settings
 from vaejax.report.fit_options import Fit
-from vaejax.report.options import Check, Data, Estimators, Evaluate, Fetch, List, Plot, Sample, Train
+from vaejax.report.options import Check, Data, Estimators, Evaluate, Fetch, List, Plot, Sample, Train, in_flags
 
 _GROUPS = ("data", "model", "objective", "optimizer", "training", "evaluation")
 _DESCRIPTION = """Variational autoencoders in JAX. vaejax COMMAND --help explains each command.
@@ -147,9 +147,15 @@ def _data(options: Data) -> int:
         case Fetch(name, directory):
             for path in data.fetch(name, directory, progress=_bar(options.action)):
                 print(path)
-        case Check(name, labels, array, delimiter, missing, directory):
+        case Check(name, labels, array, delimiter, missing, without, directory):
             tokens = (*data.MISSING, *missing) if missing else None
-            given = {"labels": labels, "key": array, "delimiter": delimiter, "missing": tokens}
+            given = {
+                "labels": labels,
+                "key": array,
+                "delimiter": delimiter,
+                "missing": tokens,
+                "without": without or None,
+            }
             print(data.check(name, directory, **{k: v for k, v in given.items() if v is not None}))
     return 0
 
@@ -216,7 +222,7 @@ def main() -> None:
         sys.exit(0)
     if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("matplotlib") is None:
         sys.exit("the command line needs tyro and matplotlib: pip install 'vaejax[cli]'")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {in_flags(str(message))}", file=sys.stderr)
     try:
         options = _parse(arguments)
         code = _HANDLERS[type(options)](options)
@@ -233,7 +239,8 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         known = isinstance(error, ValueError | TypeError | OSError | FloatingPointError)
-        sys.exit(f"vaejax: {error}" if known else f"vaejax: {type(error).__name__}: {error} (--debug shows the trace)")
+        told = in_flags(str(error))
+        sys.exit(f"vaejax: {told}" if known else f"vaejax: {type(error).__name__}: {told} (--debug shows the trace)")
     sys.exit(code)
 
 

@@ -1,7 +1,8 @@
 """Factors of many small positive-definite matrices at once, as plain array operations.
 
 On CPU jaxlib's batched LAPACK kernels wait inside the very thread pool that runs them (0.10.2): as many of them at once as there are
-cores never end. These cannot; on accelerators they also spare a call for each matrix.
+cores never end. These cannot; on accelerators they also spare a call for each matrix. Each is compiled by itself, so that its loop is not
+compiled anew at every call outside of ``jit``.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from vaejax.types import Array
 
 
 @jax.custom_jvp
+@jax.jit
 def cholesky(matrix: Array) -> Array:
     """L, lower triangular with L Lᵀ = A, of ``[..., d, d]``; NaN from the first column where A is not positive definite.
 
@@ -47,6 +49,7 @@ def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
+@jax.jit
 def inverse_tril(tril: Array) -> Array:
     """L⁻¹ of lower-triangular ``[..., d, d]``, by forward substitution.
 
@@ -75,6 +78,7 @@ def _inverse_tril_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
+@jax.jit
 def solve_tril(tril: Array, vector: Array) -> Array:
     """L⁻¹ v of ``[..., d, d]`` and ``[..., d]``, leading axes broadcast.
 

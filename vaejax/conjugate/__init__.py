@@ -2,6 +2,7 @@
 
 from vaejax.conjugate import bayesian_gmm, factor_analysis, gmm, linear_vae, mppca, ppca
 from vaejax.conjugate.em import FitResult, HalfSteps, half_steps
+from vaejax.conjugate.rotation import varimax
 
 __all__ = [
     "FitResult",
@@ -13,4 +14,5 @@ __all__ = [
     "linear_vae",
     "mppca",
     "ppca",
+    "varimax",
 ]

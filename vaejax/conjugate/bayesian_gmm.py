@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln, multigammaln
+from jax.scipy.special import digamma, gammaln
 
 from vaejax import checks
+from vaejax.conjugate import normal_wishart
 from vaejax.conjugate.em import FitResult, iterate
 from vaejax.conjugate.gmm import Gmm, starts
 from vaejax.conjugate.gmm.density import Whitener, complete, row_scores, whitener
@@ -18,7 +19,6 @@ from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chun
 from vaejax.conjugate.gmm.structures import structure
 from vaejax.conjugate.table import Table, centred, spread, table
 from vaejax.dists import OneHotCategorical
-from vaejax.linalg import cholesky, inverse_tril, log_diagonal
 from vaejax.types import Array, Key
 
 
@@ -87,7 +87,8 @@ def fit_cavi(
         degrees: ν₀; d if not given.
         scatter: ``[d, d]`` W₀⁻¹, whose share of ν₀ is the prior's covariance; the data's covariance if not given.
         start: "k-means++", "random", or a `Gmm` whose responsibilities come first.
-        num_starts: R, from the two named ones.
+        num_starts: R, from the two named ones. A start can end where a component that is not needed keeps a few rows, above all with
+            many components: then the ELBO's best of more starts is emptier.
         max_steps: at most.
         tolerance: relative gain of the ELBO below which it ends.
 
@@ -148,19 +149,20 @@ def elbo(params: BayesianGmm, x: Any, q: OneHotCategorical | None = None) -> Arr
 
 def kl_to_prior(params: BayesianGmm) -> Array:
     """KL(q(π, μ, Λ) ‖ p(π, μ, Λ)), nats."""
+    checks.params(params, BayesianGmm)
     alpha, prior = params.concentration, params.prior
     total, start = jnp.sum(alpha), jnp.full_like(alpha, prior.concentration)
     dirichlet = gammaln(total) - jnp.sum(gammaln(alpha)) - gammaln(jnp.sum(start)) + jnp.sum(gammaln(start))
     dirichlet = dirichlet + jnp.sum((alpha - start) * (digamma(alpha) - digamma(total)))
-    return dirichlet + jnp.sum(_normal_wishart_kl(params))
+    return dirichlet + jnp.sum(normal_wishart.kl(params, params.prior))
 
 
 def log_prob(params: BayesianGmm, x: Any) -> Array:
     """log of the predictive density, a mixture of Student t's, ``[*batch]`` nats (Bishop 2006, eqs. 10.81 and 10.82)."""
-    size = params.mean.shape[-1]
-    free, rows = params.degrees + 1 - size, _rows(params, x)
+    rows, size = _rows(params, x), params.mean.shape[-1]
+    free = params.degrees + 1 - size
     spread = (1 + params.strength) / (params.strength * free)
-    matrix, log_det = _inverse_tril(params.scatter * spread[:, None, None])
+    matrix, log_det = normal_wishart.whiten(params.scatter * spread[:, None, None])
     distance = -2 * row_scores(Whitener(matrix, params.mean, jnp.zeros_like(free)), rows)
     half = 0.5 * (free + size)
     constant = gammaln(half) - gammaln(0.5 * free) - 0.5 * size * jnp.log(math.pi * free) + log_det
@@ -170,18 +172,26 @@ def log_prob(params: BayesianGmm, x: Any) -> Array:
 
 def point(params: BayesianGmm) -> Gmm:
     """The mixture at the posterior means of π, μ and Λ: what serves as a `Model` (``gmm.as_model``) and in plots."""
+    checks.params(params, BayesianGmm)
     weight = params.concentration / jnp.sum(params.concentration)
     return Gmm(weight, params.mean, params.scatter / params.degrees[:, None, None])
 
 
 def counts(params: BayesianGmm) -> Array:
     """``[K]`` how many rows each component has: next to none where it is not needed."""
+    checks.params(params, BayesianGmm)
     return params.concentration - params.prior.concentration
 
 
 def em_step(params: BayesianGmm, x: Any) -> BayesianGmm:
     """One update of q(z), then one of q(π, μ, Λ)."""
-    centre, rows = centred(table(x, "a Bayesian Gaussian mixture"))
+    checks.params(params, BayesianGmm)
+    return _em_step(params, table(x, "a Bayesian Gaussian mixture"))
+
+
+@jax.jit
+def _em_step(params: BayesianGmm, rows: Table) -> BayesianGmm:
+    centre, rows = centred(rows)
     params = _moved(params, -centre)
     moments, _ = expect(_expected(params), in_chunks(rows.x, rows.weight, len(params.mean)), False)
     return _moved(_update(moments, params.prior), centre)
@@ -208,45 +218,15 @@ def _update(moments: Moments, prior: Prior) -> BayesianGmm:
 def _expected(params: BayesianGmm) -> Whitener:
     """E log π_k + E log N(x; μ_k, Λ_k⁻¹) (Bishop 2006, eqs. 10.64 to 10.66)."""
     size = params.mean.shape[-1]
-    matrix, _ = _inverse_tril(params.scatter)
+    matrix, _ = normal_wishart.whiten(params.scatter)
     log_weight = digamma(params.concentration) - digamma(jnp.sum(params.concentration))
-    constant = log_weight + 0.5 * (_expected_log_det(params) - size * math.log(2 * math.pi) - size / params.strength)
+    log_det = normal_wishart.expected_log_det(params.degrees, params.scatter)
+    constant = log_weight + 0.5 * (log_det - size * math.log(2 * math.pi) - size / params.strength)
     return Whitener(matrix * jnp.sqrt(params.degrees)[:, None, None], params.mean, constant)
 
 
-def _expected_log_det(params: BayesianGmm) -> Array:
-    """E log|Λ_k|."""
-    size = params.mean.shape[-1]
-    halves = 0.5 * (params.degrees[:, None] - jnp.arange(size))
-    return jnp.sum(digamma(halves), -1) + size * math.log(2) + 2 * _inverse_tril(params.scatter)[1]
-
-
-def _inverse_tril(matrix: Array) -> tuple[Array, Array]:
-    """L⁻¹ and −½ log|matrix| of matrices L Lᵀ."""
-    inverse = inverse_tril(cholesky(matrix))
-    return inverse, log_diagonal(inverse)
-
-
-def _normal_wishart_kl(params: BayesianGmm) -> Array:
-    prior, size = params.prior, params.mean.shape[-1]
-    inverse, log_det = _inverse_tril(params.scatter)
-    away = jnp.einsum("kij,kj->ki", inverse, params.mean - prior.mean)
-    ratio = prior.strength / params.strength
-    normal = 0.5 * size * (ratio - 1 - jnp.log(ratio)) + 0.5 * prior.strength * params.degrees * jnp.sum(away**2, -1)
-    trace = jnp.einsum("kij,kil,jl->k", inverse, inverse, prior.scatter)
-    wishart = _log_normaliser(log_det, params.degrees, size) - _log_normaliser(
-        _inverse_tril(prior.scatter)[1], prior.degrees, size
-    )
-    wishart = wishart + 0.5 * (params.degrees - prior.degrees) * _expected_log_det(params)
-    return normal + wishart + 0.5 * params.degrees * (trace - size)
-
-
-def _log_normaliser(half_log_det: Array, degrees: Array, size: int) -> Array:
-    """log B(W, ν) of a Wishart (Bishop 2006, eq. B.79), from ½ log|W|."""
-    return -degrees * half_log_det - 0.5 * degrees * size * math.log(2) - multigammaln(0.5 * degrees, size)
-
-
 def _rows(params: BayesianGmm, x: Any) -> Array:
+    checks.params(params, BayesianGmm)
     rows = complete(x)
     checks.event_shape(rows, params.mean.shape[-1:])
     return jnp.asarray(rows, params.mean.dtype)

@@ -18,7 +18,8 @@ class FitResult(NamedTuple):
     Attributes:
         params: at the last step.
         trace: ``[T + 1]`` what is maximised (the log-likelihood of all data; with a penalty their sum; for CAVI the ELBO) before each
-            step and after the last, nats; NaN beyond the steps made. It never falls but where ``reseeded`` says that components began anew.
+            step and after the last, nats; NaN beyond the steps made: ``trace[: num_steps + 1]``. It never falls but where ``reseeded`` says
+            that components began anew.
         num_steps: how many were made.
         converged: whether the last step gained less than the tolerance.
         reseeded: ``[T]`` how many components were found collapsed after each step and began anew; None where none can collapse.
@@ -37,6 +38,18 @@ class FitResult(NamedTuple):
     starts: Array | None = None
     start_steps: Array | None = None
     start_reseeds: Array | None = None
+
+    def __repr__(self) -> str:
+        """A line instead of all arrays."""
+        shapes = jax.tree.map(lambda leaf: "×".join(map(str, jnp.shape(leaf))) or "1", self.params)
+        fields: dict[str, Any] = getattr(shapes, "_asdict", dict)()
+        inside = ", ".join(f"{name} {shape}" for name, shape in fields.items() if isinstance(shape, str))
+        what = f"FitResult of {type(self.params).__name__}({inside})"
+        if not checks.is_concrete(self) or np.ndim(self.num_steps):
+            return what
+        ended = "converged" if self.converged else "not converged"
+        starts = "" if self.starts is None or len(self.starts) == 1 else f", the best of {len(self.starts)} starts"
+        return f"{what} after {int(self.num_steps)} steps, {ended} at {float(self.objective):.6g} nats{starts}"
 
     @property
     def objective(self) -> Array:

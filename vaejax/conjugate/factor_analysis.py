@@ -46,6 +46,10 @@ class Heywood(UserWarning):
         self.columns = tuple(map(int, columns))
 
 
+class Undetermined(UserWarning):
+    """Factors with more free numbers than the covariance that they explain."""
+
+
 def fit_em(
     key: Key,
     x: Any,
@@ -71,13 +75,14 @@ def fit_em(
         min_noise: share of each column's variance; ε^¾ of the floats' precision ε if not given.
 
     Returns:
-        `FitResult` with `FactorAnalysis`.
+        `FitResult` with `FactorAnalysis`. `vaejax.conjugate.varimax` turns its loadings for reading.
 
     Raises:
         ValueError: NaN where nothing says that it is missing; a constant column; a column or a row without any entry.
 
     Warns:
         Heywood: a uniqueness on its way to 0.
+        Undetermined: more factors than the covariance can tell (`max_factors`).
 
     Source:
         Rubin & Thayer 1982; Bishop 2006, section 12.2.4.
@@ -93,6 +98,15 @@ def fit_em(
     checks.positive_int(max_steps, "max_steps")
     checks.real(tolerance, "tolerance", minimum=0.0)
     rows = _opened(x, latent_size)
+    most = max_factors(rows.x.shape[1])
+    if latent_size > most:
+        warnings.warn(
+            f"{latent_size} factor{'s' * (latent_size > 1)} and a uniqueness for each of {rows.x.shape[1]} columns are more free numbers "
+            "than the covariance that they explain has, so that many loadings fit alike; take "
+            + (f"at most {most}" if most else "more columns, or probabilistic PCA"),
+            Undetermined,
+            stacklevel=checks.outside(),
+        )
     share = float(jnp.finfo(rows.x.dtype).eps) ** 0.75 if min_noise is None else min_noise
     checks.real(share, "min_noise", minimum=0.0, maximum=1.0, open_minimum=True)
     begin = linear_gaussian.start(key, rows, latent_size)
@@ -104,8 +118,22 @@ def fit_em(
     return found._replace(params=FactorAnalysis(*found.params))
 
 
+def max_factors(num_columns: int) -> int:
+    """The most factors whose loadings and uniquenesses have no more free numbers than the covariance of d columns: (d − q)² ≥ d + q.
+
+    Source:
+        Lawley & Maxwell 1971, section 2.3; Ledermann 1937.
+
+    Examples:
+        >>> [max_factors(d) for d in (2, 3, 5, 6)]
+        [0, 1, 2, 3]
+    """
+    return max((q for q in range(num_columns) if (num_columns - q) ** 2 >= num_columns + q), default=0)
+
+
 def em_step(params: FactorAnalysis, x: Any) -> FactorAnalysis:
     """One E-step and one M-step."""
+    checks.params(params, FactorAnalysis)
     rows = _opened(x, params.weight.shape[1])
     noise = Noise(jnp.asarray(False), jnp.zeros_like(params.noise))
     return FactorAnalysis(*linear_gaussian.em_step(_parts(params), rows, noise))
@@ -138,6 +166,7 @@ def sample(params: FactorAnalysis, key: Key, num_samples: int) -> tuple[Array, A
 
 def num_parameters(params: FactorAnalysis) -> int:
     """How many numbers a model of this shape leaves free: 2 d + d q − q (q − 1) / 2."""
+    checks.params(params, FactorAnalysis)
     return linear_gaussian.num_loadings(*params.weight.shape) + len(params.noise)
 
 
@@ -157,6 +186,7 @@ def as_model(params: FactorAnalysis) -> Model:
 
 
 def _parts(params: FactorAnalysis) -> Parts:
+    checks.params(params, FactorAnalysis)
     return Parts(*map(jnp.asarray, params))
 
 
@@ -182,7 +212,8 @@ def _report(found: FitResult, later: Array, variance: Array, least: Array) -> No
     columns = np.flatnonzero(falling | (now <= 1.001 * np.asarray(least)))
     if len(columns):
         message = (
-            f"the factors explain columns {', '.join(map(str, columns[:5]))} whole (Heywood case): their uniqueness goes to 0, where the "
-            "likelihood has no maximum inside; take fewer factors, more rows, or probabilistic PCA"
+            f"the factors explain column{'s' * (len(columns) > 1)} {', '.join(map(str, columns[:5]))} whole (Heywood case): "
+            f"{'their uniquenesses go' if len(columns) > 1 else 'its uniqueness goes'} to 0, where the likelihood has no maximum inside; "
+            f"take {'fewer factors, ' if found.params.weight.shape[1] > 1 else ''}more rows, or probabilistic PCA"
         )
-        warnings.warn(Heywood(message, columns), stacklevel=3)
+        warnings.warn(Heywood(message, columns), stacklevel=checks.outside())

@@ -80,6 +80,7 @@ def from_gmm(params: Gmm, latent_size: int) -> Mppca:
 
 def to_gmm(params: Mppca) -> Gmm:
     """The same density, latents summed out."""
+    checks.params(params, Mppca)
     eye = jnp.eye(params.mean.shape[-1], dtype=params.mean.dtype)
     covariance = params.loading @ params.loading.swapaxes(-1, -2) + params.variance[:, None, None] * eye
     return Gmm(params.weight, params.mean, covariance)
@@ -130,6 +131,7 @@ def as_model(params: Mppca) -> Model:
         >>> bool(abs(terms.log_weights - log_prob(params, x)).max() < 1e-4)
         True
     """
+    checks.params(params, Mppca)
     size = params.loading.shape[-1]
 
     def prior(params: Mppca) -> Chain:

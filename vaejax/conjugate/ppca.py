@@ -104,6 +104,7 @@ def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, toleran
 
 def em_step(params: Ppca, x: Any) -> Ppca:
     """One E-step and one M-step."""
+    checks.params(params, Ppca)
     rows = _opened(x, params.weight.shape[1])
     return _ppca(linear_gaussian.em_step(_parts(params), rows, _noise(jnp.zeros(len(params.mean)))))
 
@@ -149,6 +150,7 @@ def sample(params: Ppca, key: Key, num_samples: int) -> tuple[Array, Array]:
 
 def num_parameters(params: Ppca) -> int:
     """How many numbers a model of this shape leaves free: d + d q − q (q − 1) / 2 + 1."""
+    checks.params(params, Ppca)
     return linear_gaussian.num_loadings(*params.weight.shape) + 1
 
 
@@ -191,13 +193,13 @@ def _least(variance: Array) -> Array:
 def _some_noise(variance: Array, least: Array, rows: Table, latent_size: int) -> None:
     """Raises where a concrete noise is no more than rounding."""
     if checks.is_concrete(variance, least) and not variance > 2 * least:
-        raise ValueError(
-            f"{latent_size} latent dimensions explain all {len(rows.x)} rows and leave no noise, so that the likelihood has no bound; take "
-            "fewer, or more rows"
-        )
+        one = latent_size == 1
+        what = f"{latent_size} latent dimension{'' if one else 's'} explain{'s' * one} all {len(rows.x)} rows and leave{'s' * one} no noise"
+        raise ValueError(f"{what}, so that the likelihood has no bound; take fewer, or more rows")
 
 
 def _parts(params: Ppca) -> Parts:
+    checks.params(params, Ppca)
     mean, weight, variance = map(jnp.asarray, params)
     return Parts(mean, weight, jnp.broadcast_to(variance, mean.shape))
 

@@ -49,10 +49,30 @@ def table(x: Any, model: str, *, missing: bool = False, minimum: int = 2) -> Tab
             f"{model} needs at least {minimum} rows{counted}, got {len(batch.x)}; use more data, or a smaller model"
         )
     _some_everywhere(mask)
+    _in_range(batch.x, mask)
     weight = (
         jnp.ones(len(batch.x), default_float()) if batch.weight is None else jnp.asarray(batch.weight, default_float())
     )
     return Table(observed(batch._replace(x=jnp.asarray(batch.x, default_float()), mask=mask)), mask, weight)
+
+
+def _in_range(x: Any, mask: Any) -> None:
+    """Raises where the squares of a concrete column that varies leave the range of its floats."""
+    if not checks.is_concrete(x, mask):
+        return
+    precision = jnp.finfo(default_float())
+    host = np.asarray(x, np.float64) if mask is None else np.where(np.asarray(mask), np.asarray(x, np.float64), np.nan)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns without an entry, which are refused elsewhere
+        width = np.nanmax(host, 0) - np.nanmin(host, 0)
+    # With room for rounding: a sum of squares below this has lost digits, one above it may overflow.
+    low, high = float(precision.tiny / precision.eps) ** 0.5, float(precision.max) ** 0.5 / len(host) ** 0.5
+    bad = np.flatnonzero(((width > 0) & (width < low)) | (width > high))
+    if len(bad):
+        raise ValueError(
+            f"column {bad[0]} has a range of {width[bad[0]]:.3g}, whose square {precision.dtype} does not hold; rescale it, such as to "
+            "standard deviation 1" + ("" if precision.bits == 64 else ", or enable float64")
+        )
 
 
 def _counted(batch: Batch) -> Batch:
@@ -126,7 +146,7 @@ def no_dependent_column(x: Array, model: str, dimensions: int | None = None) -> 
         warnings.warn(
             f"the {size} columns come so near to {borne} dimensions that {precision.dtype} bears no covariance of all rows; should "
             "components collapse, that may be why: enable float64",
-            stacklevel=4,
+            stacklevel=checks.outside(),
         )
 
 

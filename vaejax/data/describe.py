@@ -44,11 +44,12 @@ class Summary(NamedTuple):
         shape = "×".join(map(str, self.event_shape)) or "one number"
         total = int(np.prod(self.event_shape))
         missing = "nothing is missing" if not self.missing else f"{100 * self.missing:.3g} % of the entries are missing"
+        constant = f"{self.constant} of {total} entries never var{'ies' if self.constant == 1 else 'y'} in train"
         lines = [
             f"{self.name}: {self.num_train} train, {self.num_validation} validation, {self.num_test} test",
             f"  each {shape}, {self.dtype}, {self.kind} from {self.minimum:g} to {self.maximum:g}"
             + ("" if self.classes is None else f", {self.classes} classes"),
-            f"  {missing}; {self.constant or 'none'} of {total} entries never var{'ies' if self.constant == 1 else 'y'} in train",
+            f"  {missing}; {constant if self.constant else 'every entry varies in train'}",
         ]
         return "\n".join(lines)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vaejax import checks
 from vaejax.data import datasets
 from vaejax.data.datasets import Dataset
@@ -34,6 +36,9 @@ def load(
     key: str | None = None,
     delimiter: str | None = None,
     missing: str | tuple[str, ...] = MISSING,
+    without: str | tuple[str, ...] = (),
+    dtype: str = "float32",
+    empty_rows: str = "refuse",
 ) -> Dataset:
     """Loads a dataset by name, or from a file of one's own.
 
@@ -50,7 +55,7 @@ def load(
       each image, its labels the shapes.
     - a path to a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file: rows shuffled by ``seed``, then cut by ``split``, the
       same on every machine. NaN (in tables: ``missing``) becomes ``mask`` False and x 0. Integers and bools become
-      uint8 (0 to 255) or int32, floats float32; a table of whole numbers is one of integers. Of an ``.npz``, ``train``, ``test`` (and
+      uint8 (0 to 255) or int32, floats ``dtype``; a table of whole numbers is one of integers. Of an ``.npz``, ``train``, ``test`` (and
       ``validation`` or ``valid``, else cut from train) are parts; else ``x``, ``data``, ``images``, ``X`` or the only array is the data.
 
     Args:
@@ -58,11 +63,14 @@ def load(
         directory: where the folders of named datasets are; None: `default_directory`.
         labels: own files: the column, or the array of the .npz (with parts: the end of ``train_…``), that holds the classes;
             an .npz has ``labels`` or ``y`` taken if they fit. Coded as 0, 1, … in sorted order.
-        split: own files: the fractions for train, validation and test.
+        split: own files: the fractions for train, validation and test; of the last two 0 leaves the part empty.
         seed: own files: of the shuffle.
         key: the array of an .npz that is the data.
         delimiter: of a table; None: found out.
         missing: the cells of a table that stand for a missing value, compared as text.
+        without: columns of a table to leave out, text or numbers, by name (x_0, x_1, … without a header).
+        dtype: own files: of floats, "float32" or "float64".
+        empty_rows: own files: what becomes of rows without any observed value: "refuse", or "drop" with a warning that counts them.
 
     Returns:
         A `Dataset` of arrays in host memory.
@@ -77,7 +85,10 @@ def load(
         >>> digits.train.x.shape, digits.validation.x.shape, digits.test.x.shape, digits.train.x.dtype.name
         ((1260, 8, 8), (180, 8, 8), (357, 8, 8), 'uint8')
     """
-    options = _options(labels, split, seed, key, delimiter, missing)
+    checks.one_of(dtype, "dtype", ("float32", "float64"))
+    checks.one_of(empty_rows, "empty_rows", ("refuse", "drop"))
+    options = _options(labels, split, seed, key, delimiter, missing, without)
+    options = options._replace(dtype=dtype, empty_rows=empty_rows)
     path = own_path(name)
     if path is not None:
         if directory is not None:
@@ -89,17 +100,25 @@ def load(
     return _LOADERS[str(name)](directory)
 
 
-def _options(labels: Any, split: Any, seed: Any, key: Any, delimiter: Any, missing: Any) -> Options:
+def _options(labels: Any, split: Any, seed: Any, key: Any, delimiter: Any, missing: Any, without: Any) -> Options:
     for value, option in ((labels, "labels"), (key, "key"), (delimiter, "delimiter")):
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{option}= must be text, got {value!r}; write the name as it stands in the file")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter must be one character, not a quote or line end, got {delimiter!r}")
-    tokens = (missing,) if isinstance(missing, str) else tuple(missing)
-    if not all(isinstance(token, str) for token in tokens):
-        raise TypeError(f"missing= must be texts as they stand in the file, got {missing!r}; write '-99' for -99")
+    tokens, left_out = (
+        _texts(missing, "missing", "write '-99' for -99"),
+        _texts(without, "without", "write 'x_0' for 0"),
+    )
     permutation(0, seed)
-    return Options(labels, fractions(split), seed, key, delimiter, tokens)
+    return Options(labels, fractions(split), seed, key, delimiter, tokens, left_out)
+
+
+def _texts(value: Any, option: str, example: str) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) or not np.iterable(value) else tuple(value)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{option}= must be texts as they stand in the file, got {value!r}; {example}")
+    return texts
 
 
 def own_path(name: Any) -> Path | None:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaejax.data.datasets import Dataset, batches
-from vaejax.data.errors import DataFileError, MissingDataError
+from vaejax.data.errors import DataFileError, MissingDataError, one_line
 from vaejax.data.numpy_files import names_of, npz_names, read_npy, read_npz
 from vaejax.data.splits import PARTS, cut, permutation
 from vaejax.data.table import MISSING, read_table
-from vaejax.data.values import clean, codes
+from vaejax.data.values import clean, codes, with_observations
 
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt")
 _ARRAYS = ("x", "data", "images", "X")
@@ -27,6 +27,9 @@ class Options(NamedTuple):
     key: str | None = None
     delimiter: str | None = None
     missing: tuple[str, ...] = MISSING
+    without: tuple[str, ...] = ()
+    dtype: str = "float32"
+    empty_rows: str = "refuse"
 
 
 class _Raw(NamedTuple):
@@ -55,9 +58,11 @@ def load_file(path: Path, options: Options) -> Dataset:
         raise MissingDataError(f"there is no file {path}; looked from the folder {Path.cwd()}: check the path")
     _check_options(path, suffix, options)
     raw = {".npy": _npy, ".npz": _npz}.get(suffix, _table)(path, options)
-    x, mask = clean(raw.x, raw.place, whole_numbers=suffix not in (".npy", ".npz"))
+    whole = suffix not in (".npy", ".npz")
+    x, mask = clean(raw.x, raw.place, whole_numbers=whole, dtype=options.dtype)
+    kept = with_observations(mask, len(x), raw.place, drop=options.empty_rows == "drop")
     coded, names = (None, None) if raw.labels is None else codes(raw.labels, str(path))
-    rows = _rows(path, raw, options)
+    rows = _rows(path, raw, kept, options)
     return Dataset(
         *batches(x, rows, mask),
         labels=None if coded is None else {part: coded[r] for part, r in rows.items()},
@@ -70,9 +75,8 @@ def load_file(path: Path, options: Options) -> Dataset:
 
 
 def _check_options(path: Path, suffix: str, options: Options) -> None:
-    foreign = {".npy": ("labels", "key", "delimiter", "missing"), ".npz": ("delimiter", "missing")}.get(
-        suffix, ("key",)
-    )
+    of_tables = ("delimiter", "missing", "without")
+    foreign = {".npy": ("labels", "key", *of_tables), ".npz": of_tables}.get(suffix, ("key",))
     for name in foreign:
         if getattr(options, name) != Options._field_defaults[name]:
             hint = (
@@ -81,33 +85,37 @@ def _check_options(path: Path, suffix: str, options: Options) -> None:
             raise ValueError(f"{name}= does not apply to a {suffix} file ({path.name}); leave it out{hint}")
 
 
-def _rows(path: Path, raw: _Raw, options: Options) -> dict[str, np.ndarray]:
-    n = len(raw.x)
+def _rows(path: Path, raw: _Raw, kept: np.ndarray, options: Options) -> dict[str, np.ndarray]:
+    n = len(kept)
     if raw.lengths is None:
-        parts = cut(permutation(n, options.seed), options.split)
+        parts = cut(kept[permutation(n, options.seed)], options.split)
     else:
-        known = np.split(np.arange(n), np.cumsum(list(raw.lengths.values()))[:-1])
+        whole = np.split(np.arange(len(raw.x)), np.cumsum(list(raw.lengths.values()))[:-1])
+        known = [np.intersect1d(part, kept, assume_unique=True) for part in whole]
         if "validation" not in raw.lengths:
             order = permutation(len(known[0]), options.seed)
             known = [*cut(known[0][order], options.split[:2]), known[1]]
         parts = known
     rows = dict(zip(PARTS, parts))
-    empty = [part for part in PARTS if not len(rows[part])]
+    empty = [part for part, share in zip(PARTS, options.split) if share > 0 and not len(rows[part])]
     if empty:
         raise DataFileError(
-            f"{path}: split={options.split} of {n} rows leaves nothing for {' and '.join(empty)}; give more rows or other fractions"
+            f"{path}: split={options.split} of {n} rows leaves nothing for {' and '.join(empty)}; give more rows or other fractions, or 0 "
+            "for a part that is to stay empty"
         )
     return rows
 
 
 def _table(path: Path, options: Options) -> _Raw:
-    table = read_table(path, labels=options.labels, delimiter=options.delimiter, missing=options.missing)
+    table = read_table(
+        path, labels=options.labels, without=options.without, delimiter=options.delimiter, missing=options.missing
+    )
 
     def place(row: int, entry: tuple[int, ...]) -> str:
         where = f"{path}, line {table.lines[row]}"
         if not entry:
             return where
-        return f"{where}, column {entry[0] + 1 if table.columns is None else repr(table.columns[entry[0]])}"
+        return f"{where}, column {entry[0] + 1 if table.columns is None else repr(one_line(table.columns[entry[0]]))}"
 
     return _Raw(table.values, table.labels, place, table.columns)
 

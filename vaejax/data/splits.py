@@ -9,19 +9,19 @@ PARTS = ("train", "validation", "test")
 
 
 def fractions(split: Any) -> tuple[float, float, float]:
-    """Returns ``split`` if it is three fractions above 0 that sum to 1.
+    """Returns ``split`` if it is three fractions that sum to 1, the first above 0; a part of 0 stays empty.
 
     Examples:
         >>> fractions([0.5, 0.25, 0.25])
         (0.5, 0.25, 0.25)
     """
-    wanted = "three numbers above 0 that sum to 1 (train, validation, test), such as (0.7, 0.1, 0.2)"
+    wanted = "three numbers that sum to 1 (train above 0, validation and test at least 0), such as (0.7, 0.1, 0.2)"
     try:
         values = tuple(float(part) for part in split)
     except (TypeError, ValueError):
         raise TypeError(f"split must be {wanted}, got {split!r}") from None
-    # The comparison is written so that NaN fails it.
-    if len(values) != 3 or not all(v > 0 for v in values) or not abs(math.fsum(values) - 1) < 1e-6:
+    sums = abs(math.fsum(values) - 1) < 1e-6  # False for NaN
+    if len(values) != 3 or not sums or values[0] <= 0 or min(values) < 0:
         raise ValueError(f"split must be {wanted}, got {split!r}")
     return values
 

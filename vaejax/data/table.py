@@ -41,6 +41,7 @@ def read_table(
     path: Path,
     *,
     labels: str | None = None,
+    without: tuple[str, ...] = (),
     delimiter: str | None = None,
     missing: tuple[str, ...] = MISSING,
     limit: int = LIMIT,
@@ -53,6 +54,7 @@ def read_table(
     Args:
         path: the file, UTF-8.
         labels: the column (by name) to take out as text.
+        without: columns (by name; x_0, x_1, … without a header) that are not read.
         delimiter: one character; a space stands for runs of blanks. None: tab in a .tsv, else whichever of comma, semicolon
             and tab the first row has most of.
         missing: cells that stand for a missing value, compared as text.
@@ -60,7 +62,7 @@ def read_table(
 
     Raises:
         DataFileError: naming line and column: rows of different lengths, cells that are no numbers or infinite, missing labels,
-            a name twice, no rows, not UTF-8, no such label column.
+            a name twice, no rows, not UTF-8, no such column.
         MissingDataError: it is not there.
 
     Examples:
@@ -73,7 +75,7 @@ def read_table(
     """
     path = Path(path)
     with reading(path, "a table of text"):
-        return _parse(_text(path, limit), path, labels, delimiter, missing)
+        return _parse(_text(path, limit), path, labels, without, delimiter, missing)
 
 
 def _text(path: Path, limit: int) -> str:
@@ -96,11 +98,19 @@ class _Layout(NamedTuple):
     width: int
     header: list[str] | None
     label_at: int | None
+    numbers_at: list[int]
     missing: tuple[str, ...]
     quick: bool
 
 
-def _parse(text: str, path: Path, labels: str | None, delimiter: str | None, missing: tuple[str, ...]) -> Table:
+def _parse(
+    text: str,
+    path: Path,
+    labels: str | None,
+    without: tuple[str, ...],
+    delimiter: str | None,
+    missing: tuple[str, ...],
+) -> Table:
     rows = _rows(text, path, delimiter)
     first = next(rows, None)
     if first is None:
@@ -110,10 +120,12 @@ def _parse(text: str, path: Path, labels: str | None, delimiter: str | None, mis
         header = _checked_header(path, [cell.strip() for cell in first[1]])
     else:
         rows = itertools.chain([first], rows)
-    at = _label_column(path, header, labels, len(first[1]))
+    names = header or [f"x_{j}" for j in range(len(first[1]))]
+    at = _label_column(path, header, labels)
+    numbers_at = _number_columns(path, names, at, without)
     # float() reads 1_000 as a thousand, and does not know a number that stands for "missing": such files go cell by cell.
     quick = "_" not in text and not any(_number(token) is not None for token in missing)
-    layout = _Layout(path, len(first[1]), header, at, missing, quick)
+    layout = _Layout(path, len(first[1]), header, at, numbers_at, missing, quick)
     numbers, lines, texts = array.array("d"), array.array("q"), []
     for line, row in rows:
         label, values = _row(layout, line, row)
@@ -122,7 +134,7 @@ def _parse(text: str, path: Path, labels: str | None, delimiter: str | None, mis
         texts.append(label)
     if not lines:
         raise DataFileError(f"{path} has a header and no rows; one row of numbers an example is wanted")
-    columns = None if header is None else tuple(name for i, name in enumerate(header) if i != at)
+    columns = None if header is None and not without else tuple(names[i] for i in numbers_at)
     return Table(
         np.array(numbers).reshape(len(lines), -1), columns, np.array(lines), None if at is None else tuple(texts)
     )
@@ -165,20 +177,34 @@ def _checked_header(path: Path, names: list[str]) -> list[str]:
     return names
 
 
-def _label_column(path: Path, header: list[str] | None, labels: str | None, width: int) -> int | None:
+def _label_column(path: Path, header: list[str] | None, labels: str | None) -> int | None:
     if labels is None:
         return None
     if header is None:
         raise DataFileError(
             f"{path} has no header, so that labels={labels!r} names no column; put names in the first row"
         )
-    if labels not in header:
-        near = difflib.get_close_matches(labels, header, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataFileError(f"{path} has no column {labels!r}{hint} (it has {names_of(tuple(header))})")
-    if width == 1:
-        raise DataFileError(f"{path} has no column but {labels!r}; columns of data are wanted beside the labels")
+    _refuse_unknown(path, header, labels)
     return header.index(labels)
+
+
+def _number_columns(path: Path, names: list[str], label_at: int | None, without: tuple[str, ...]) -> list[int]:
+    for name in without:
+        _refuse_unknown(path, names, name)
+    kept = [i for i, name in enumerate(names) if i != label_at and name not in without]
+    if not kept:
+        but = [*([] if label_at is None else [names[label_at]]), *without]
+        raise DataFileError(
+            f"{path} has no column but {', '.join(map(repr, but))}; columns of data are wanted beside labels and what is left out"
+        )
+    return kept
+
+
+def _refuse_unknown(path: Path, names: list[str], name: str) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataFileError(f"{path} has no column {name!r}{hint} (it has {names_of(tuple(names))})")
 
 
 def _row(layout: _Layout, line: int, row: list[str]) -> tuple[str, list[float]]:
@@ -191,11 +217,13 @@ def _row(layout: _Layout, line: int, row: list[str]) -> tuple[str, list[float]]:
         )
     label = ""
     if layout.label_at is not None:
-        label = row.pop(layout.label_at).strip()
+        label = row[layout.label_at].strip()
         if label in layout.missing:
             raise DataFileError(
                 f"{_place(layout, line, layout.label_at)} is a missing label; remove the row or label it"
             )
+    if len(layout.numbers_at) < layout.width:
+        row = [row[i] for i in layout.numbers_at]
     if layout.quick:
         try:
             numbers = list(map(float, row))
@@ -203,8 +231,7 @@ def _row(layout: _Layout, line: int, row: list[str]) -> tuple[str, list[float]]:
             numbers = [math.nan]
         if math.isfinite(sum(numbers)):
             return label, numbers
-    skip = layout.width if layout.label_at is None else layout.label_at
-    return label, [_cell(layout, line, i + (i >= skip), cell.strip()) for i, cell in enumerate(row)]
+    return label, [_cell(layout, line, i, cell.strip()) for i, cell in zip(layout.numbers_at, row)]
 
 
 def _cell(layout: _Layout, line: int, column: int, cell: str) -> float:
@@ -223,7 +250,7 @@ def _cell(layout: _Layout, line: int, column: int, cell: str) -> float:
     elif re.fullmatch(r"\S+(\s+\S+)+", cell) and layout.width == 1:
         hint = "say delimiter=' ' if blanks separate the cells"
     else:
-        hint = "name a column of text as labels=, remove it, or list the token in missing="
+        hint = "name a column of text as labels=, leave it out (without=), or list the token in missing="
         if layout.header is not None and any(_number(name) is not None for name in layout.header):
             hint += " (line 1, which has text, was taken for the header)"
     raise DataFileError(f"{where} is no number: {one_line(cell)!r}; {hint}")

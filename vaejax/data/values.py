@@ -1,35 +1,42 @@
 """Numbers as they come, made into numbers as vaejax wants them: small exact integers, float32, a mask, class codes."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from vaejax import checks
 from vaejax.data.errors import DataFileError, one_line
 
-_LARGEST = float(np.finfo(np.float32).max)
 _INT32 = np.iinfo(np.int32)
 
 
 def clean(
-    x: np.ndarray, place: Callable[[int, tuple[int, ...]], str], *, whole_numbers: bool = False
+    x: np.ndarray,
+    place: Callable[[int, tuple[int, ...]], str],
+    *,
+    whole_numbers: bool = False,
+    dtype: DTypeLike = np.float32,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Gives ``x`` a dtype of vaejax's and takes its missing entries out.
 
-    Bools and integers from 0 to 255 become uint8, other integers int32, floats float32. NaN is a missing entry: False in
+    Bools and integers from 0 to 255 become uint8, other integers int32, floats ``dtype``. NaN is a missing entry: False in
     the mask, 0 in x.
 
     Args:
         x: ``[n, *event]``, bools, integers or floats.
         place: ``(row, entry) -> `` words for the message where an entry stands.
         whole_numbers: whether floats that are all whole are to become integers (they come from text).
+        dtype: of floats.
 
     Returns:
         x, and the mask, or None if nothing is missing.
 
     Raises:
-        DataFileError: an infinite value, one beyond int32 or float32, a row with nothing observed.
+        DataFileError: an infinite value, one beyond int32 or ``dtype``.
 
     Examples:
         >>> clean(np.array([[1.0, np.nan]]), lambda row, entry: "", whole_numbers=True)
@@ -41,22 +48,44 @@ def clean(
     x = x if x.dtype.itemsize > 2 else x.astype(np.float32)
     mask = ~np.isnan(x)
     _refuse(np.isinf(x), x, place, "is infinite", "remove the row, or make it NaN (an empty cell) if it is missing")
-    if x.dtype.itemsize > 4:
-        _refuse(np.abs(x) > _LARGEST, x, place, "is beyond float32", "rescale the data")
-    empty = ~mask.reshape(len(x), -1).any(axis=1)
-    if empty.any():
-        more = int(empty.sum()) - 1
-        others = f" ({more} more {'has' if more == 1 else 'have'} none either)" if more else ""
-        raise DataFileError(
-            f"{place(int(np.argmax(empty)), ())} has no observed value{others}; remove such rows: they say nothing"
-        )
+    wanted = np.dtype(dtype)
+    if x.dtype.itemsize > wanted.itemsize:
+        _refuse(np.abs(x) > np.finfo(wanted).max, x, place, f"is beyond {wanted}", "rescale the data")
     if mask.all():
         mask = None
     else:
         x = np.where(mask, x, 0)
     if whole_numbers and (x == np.floor(x)).all() and x.min() >= _INT32.min and x.max() <= _INT32.max:
         return _integers(x.astype(np.int32), place), mask
-    return x.astype(np.float32), mask
+    return x.astype(wanted), mask
+
+
+def with_observations(
+    mask: np.ndarray | None, count: int, place: Callable[[int, tuple[int, ...]], str], *, drop: bool
+) -> np.ndarray:
+    """The rows, out of ``count``, in which something is observed.
+
+    Args:
+        mask: ``[n, *event]``, or None where nothing is missing.
+        count: n.
+        place: as in `clean`.
+        drop: whether to leave other rows out with a warning, rather than to refuse them.
+
+    Raises:
+        DataFileError: a row with nothing observed, unless ``drop``; nothing observed at all.
+    """
+    seen = np.ones(count, bool) if mask is None else mask.reshape(count, -1).any(axis=1)
+    missing = count - int(seen.sum())
+    if not missing:
+        return np.arange(count)
+    first = place(int(np.argmin(seen)), ())
+    if not drop or missing == count:
+        more = missing - 1
+        others = f" ({more} more {'has' if more == 1 else 'have'} none either)" if more else ""
+        raise DataFileError(f"{first} has no observed value{others}; remove such rows: they say nothing")
+    rows = "1 row without an observed value is" if missing == 1 else f"{missing} rows without an observed value are"
+    warnings.warn(f"{rows} left out{'' if missing == 1 else ', the first'}: {first}", stacklevel=checks.outside())
+    return np.flatnonzero(seen)
 
 
 def _integers(x: np.ndarray, place: Callable[[int, tuple[int, ...]], str]) -> np.ndarray:

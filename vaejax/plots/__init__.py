@@ -13,7 +13,7 @@ except ImportError as error:
 from vaejax.plots.calibration import calibration
 from vaejax.plots.em import fit_trace, half_steps
 from vaejax.plots.evidence import evidence
-from vaejax.plots.factors import scree
+from vaejax.plots.factors import loadings, scree
 from vaejax.plots.fit import item_fit
 from vaejax.plots.images import interpolation, prior_samples, reconstructions, sigma_strips
 from vaejax.plots.latent import kl_per_latent, latent_scatter
@@ -33,6 +33,7 @@ __all__ = [
     "item_fit",
     "kl_per_latent",
     "latent_scatter",
+    "loadings",
     "manifold",
     "mixture",
     "prior_samples",

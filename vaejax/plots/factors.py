@@ -1,5 +1,6 @@
-"""Latent factors: how many directions of the data stand out of the noise."""
+"""Latent factors: how many directions of the data stand out of the noise, and which columns each stands for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vaejax import checks
-from vaejax.conjugate import ppca
+from vaejax.conjugate import factor_analysis, ppca
+from vaejax.conjugate.rotation import correlations
 from vaejax.plots import style
 
 
@@ -56,6 +58,62 @@ def scree(x: Any, latent_size: int, params: ppca.Ppca | None = None) -> Figure:
     left.legend(loc="best", frameon=False, fontsize=style.SMALL)
     _shares(right, values, latent_size)
     return figure
+
+
+def loadings(params: ppca.Ppca | factor_analysis.FactorAnalysis, *, columns: Sequence[Any] | None = None) -> Figure:
+    """The correlation of each column with each latent, and the share of its variance that the latents explain (its communality).
+
+    Signs and, where nothing fixes the rotation, directions are a matter of choice: `vaejax.conjugate.varimax` makes them readable.
+
+    Args:
+        params: a fit of `vaejax.conjugate.ppca` or `vaejax.conjugate.factor_analysis`.
+        columns: their names; x_0, x_1, … without.
+
+    Raises:
+        TypeError, ValueError: other parameters; names of another number.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> params = factor_analysis.FactorAnalysis(jnp.zeros(3), jnp.ones((3, 1)), jnp.array([0.5, 1.0, 2.0]))
+        >>> loadings(params, columns=["a", "b", "c"]).axes[0].get_title(loc="left")
+        'loadings: corr(column, latent)'
+    """
+    if not isinstance(params, ppca.Ppca | factor_analysis.FactorAnalysis):
+        raise TypeError(
+            f"params must be Ppca or FactorAnalysis, got {type(params).__name__}; of a FitResult give its .params"
+        )
+    noise = params.variance if isinstance(params, ppca.Ppca) else params.noise
+    found = correlations(params.weight, noise)
+    names = style.column_names(columns, len(found))
+    shared = np.sum(found**2, axis=1, keepdims=True)
+    count = found.shape[1]
+    figure = style.figure(min(style.WIDTH, 2.6 + 0.45 * (count + 1)), max(1.6, 0.9 + 0.19 * len(found)))
+    left, right = figure.subplots(1, 2, width_ratios=[count, 1], sharey=True)
+    drawn = _cells(left, found, "RdBu_r", (-1.0, 1.0))
+    _cells(right, shared, "Greys", (0.0, 1.5))
+    style.panel(left, title="loadings: corr(column, latent)")
+    style.panel(right, title="shared")
+    left.set_xticks(range(count), [f"$z_{{{k}}}$" for k in range(count)])
+    right.set_xticks([])
+    left.set_yticks(range(len(names)), [style.plain(style.short(name, 24)) for name in names])
+    for axes in (left, right):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    bar = figure.colorbar(drawn, ax=[left, right], fraction=0.05, pad=0.02, aspect=25)
+    bar.ax.tick_params(labelsize=style.SMALL, width=0.6, length=2.5)
+    bar.outline.set_linewidth(0.6)
+    return figure
+
+
+def _cells(axes: Axes, values: np.ndarray, cmap: str, limits: tuple[float, float]) -> Any:
+    """Coloured cells with their numbers, where those can be read."""
+    drawn = axes.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest")
+    if values.shape[1] <= 10:
+        for (row, column), value in np.ndenumerate(values):
+            text = f"{value:.2f}".replace("-", "−")
+            color = "white" if abs(value) > 0.7 * limits[1] else style.BLACK
+            axes.text(column, row, text, ha="center", va="center", fontsize=style.SMALL, color=color)
+    return drawn
 
 
 def _eigenvalues(x: Any) -> np.ndarray:

@@ -135,6 +135,7 @@ def latent_scatter(
     _prior_lines(axes, prior, chosen)
     _points(axes, points, groups, values, strip=len(chosen) == 1)
     of = f"{len(batch.x)} of {total} examples" if len(batch.x) < total else f"{total} examples"
+    of += f"; {len(chosen)} of {means.shape[1]} latents" if len(chosen) < means.shape[1] else ""
     of += "; grey: prior, 1 and 2 sd" if axes.patches or axes.lines else ""
     style.panel(axes, title=f"posterior means E[z|x] of {of}", x=axis_names[0], y=axis_names[-1] if chosen[1:] else "")
     if len(chosen) > 1:

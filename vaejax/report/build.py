@@ -65,7 +65,13 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
     chosen: dict[str, Any] = {key: value for key, value in names.items() if value is not None}
     if options.missing:
         chosen["missing"] = (*data.MISSING, *options.missing)
+    if options.without:
+        chosen["without"] = options.without
     if own:
+        if 0 in options.split:
+            raise ValueError(
+                f"split={options.split} leaves a part empty, and training wants rows to watch and to report on; give each a share"
+            )
         chosen |= {"split": options.split, "seed": options.split_seed}
     elif changed := [
         f for f in ("split", "split_seed", "levels") if getattr(options, f) != getattr(settings.Data(), f)

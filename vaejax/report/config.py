@@ -25,6 +25,8 @@ class Data:
     """Own tables: what separates the cells; found out if not given."""
     missing: tuple[str, ...] = ()
     """Own tables: more words that stand for a missing cell (besides empty, NA, NaN, ?, ., null, None)."""
+    without: tuple[str, ...] = ()
+    """Own tables: columns to leave out, by name (x_0, x_1, … where they have none)."""
     levels: int | None = None
     """Own grey images of whole numbers: the level that stands for 1, such as 255."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)

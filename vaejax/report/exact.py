@@ -11,17 +11,17 @@ import jax
 import numpy as np
 
 from vaejax import checks, plots
+from vaejax.conjugate import factor_analysis
 from vaejax.report import pictures
 from vaejax.report.exact_models import KINDS
 from vaejax.report.exact_results import Candidate, OfParts, Plan, counted, in_words, write
 from vaejax.report.exact_table import PARTS, Table, open_table
+from vaejax.report.options import in_flags
 from vaejax.report.run import new_run_directory, write_figures
 from vaejax.types import Batch, Params
 
 # Rows at once: what a model makes of them may be far larger than they are.
 _BLOCK = 8192
-# What the errors and warnings of the library call by the names of its arguments.
-_FLAGS = {"prior_count=1": "--prior-count 1", "covariance='diag'": "--covariance diag"}
 
 
 def plan(options: Any) -> Plan:
@@ -69,14 +69,17 @@ def run(planned: Plan) -> str:
             chosen = _choose(candidates)
             rows = _each_row(kind.row_columns, chosen.params, planned.table)
             agreement = _agreement(planned, rows)
+            sheet = kind.sheet(chosen.params, options, planned.table)
             write(planned, directory, candidates, chosen, rows, agreement)
+            sheet.write(directory)
             names = _draw(planned, directory, chosen) if options.figures else []
     except BaseException:
         with contextlib.suppress(OSError):  # something is in it already
             directory.rmdir()
         raise
     figures = f" and figures ({', '.join(names)})" if names else ""
-    return f"\n{in_words(planned, candidates, chosen, agreement)}\nparams.npz, rows.csv, summary.json{figures}\nare in {directory}"
+    files = f"params.npz, {sheet.name}.csv, rows.csv, summary.json{figures}"
+    return f"\n{in_words(planned, candidates, chosen, agreement)}\n\n{sheet}\n\n{files}\nare in {directory}"
 
 
 def fit_all(planned: Plan) -> list[Candidate]:
@@ -111,14 +114,16 @@ def fit_one(planned: Plan, size: int) -> Candidate:
             warnings.simplefilter("always")
             params, result = kind.fit(options, key, table, size)
     except ValueError as error:
-        raise ValueError(_flagged(str(error))) from error
+        raise ValueError(in_flags(str(error))) from error
     for warning in caught:
-        warnings.warn(f"{counted(kind, size)}: {_flagged(str(warning.message))}", warning.category, stacklevel=2)
+        warnings.warn(f"{counted(kind, size)}: {in_flags(str(warning.message))}", warning.category, stacklevel=2)
     density = _each_row(lambda p, rows: {"log": kind.log_prob(p, rows)}, params, table)
     log_prob = {part: density[part]["log"] - table.log_scale(part) for part in PARTS}
     count = kind.num_parameters(params, options)
     found = Candidate(size, params, result, log_prob, count, time.perf_counter() - begin)
-    if result is not None and not result.converged and not found.collapsed:
+    # Towards a noise of 0 EM goes on for ever: more steps are no remedy.
+    endless = found.collapsed or any(issubclass(warning.category, factor_analysis.Heywood) for warning in caught)
+    if result is not None and not result.converged and not endless:
         steps = int(result.num_steps)
         warnings.warn(
             f"{counted(kind, size)}: EM had not converged after {steps} steps; raise --max-steps", stacklevel=2
@@ -132,12 +137,6 @@ def _choose(candidates: list[Candidate]) -> Candidate:
     if not finite:
         raise ValueError("no fit has a finite log-likelihood; bring the columns to one scale with --standardize")
     return min(finite, key=lambda one: (one.collapsed, one.bic))
-
-
-def _flagged(text: str) -> str:
-    for name, flag in _FLAGS.items():
-        text = text.replace(name, flag)
-    return text
 
 
 def _each_row(function: Callable[[Any, Batch], dict[str, Any]], params: Params, table: Table) -> OfParts:
@@ -158,7 +157,8 @@ def _agreement(planned: Plan, rows: OfParts) -> dict[str, float] | None:
         return None
     from sklearn.metrics import adjusted_rand_score
 
-    return {part: float(adjusted_rand_score(labels[part], rows[part]["component"])) for part in ("train", "test")}
+    told = [part for part in ("train", "test") if len(labels[part])]
+    return {part: float(adjusted_rand_score(labels[part], rows[part]["component"])) for part in told}
 
 
 def _draw(planned: Plan, directory: Path, chosen: Candidate) -> list[str]:

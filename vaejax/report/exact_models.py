@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks, plots
-from vaejax.conjugate import FitResult, factor_analysis, gmm, ppca
+from vaejax.conjugate import FitResult, factor_analysis, gmm, ppca, varimax
 from vaejax.report import fit_options
+from vaejax.report.exact_sheets import Sheet, components, in_own_units, loadings
 from vaejax.report.exact_table import Table
 from vaejax.report.pictures import Drawings
 from vaejax.types import Array, Batch, Key, Params
 
 _SIZES = range(1, 6)
-_CLASSES, _TOLD = 10, 12
+_CLASSES, _TOLD, _DRAWN = 10, 12, 60
 
 
 class Kind(NamedTuple):
@@ -31,6 +32,8 @@ class Kind(NamedTuple):
         num_parameters: ``(params, options) -> `` how many numbers are free.
         row_columns: ``(params, rows) -> `` what is told of each row: name to ``[n]``.
         words: ``(params, table) -> `` one line about the parameters, or nothing.
+        sheet: ``(params, options, table) -> `` the parameters as a table.
+        most: ``table -> `` the largest size that its rows and columns allow.
         drawings: ``(params, options, table) -> `` figures of its own.
     """
 
@@ -43,11 +46,13 @@ class Kind(NamedTuple):
     num_parameters: Callable[[Any, Any], int]
     row_columns: Callable[[Any, Batch], dict[str, Array]]
     words: Callable[[Any, Table], str]
+    sheet: Callable[[Any, Any, Table], Sheet]
+    most: Callable[[Table], int]
     drawings: Callable[[Any, Any, Table], Drawings]
 
 
 def _gmm_sizes(options: fit_options.Gmm, table: Table) -> list[int]:
-    count = len(table.parts["train"].x)
+    count = _num_rows(table)
     if table.missing:
         raise ValueError(
             f"{table.name} has missing cells, and a Gaussian mixture needs complete rows; remove incomplete rows, leave columns out "
@@ -74,15 +79,8 @@ def _gmm_columns(params: gmm.Gmm, rows: Batch) -> dict[str, Array]:
     return {"component": jnp.argmax(probs, 1), **{f"p_{k}": probs[:, k] for k in range(probs.shape[1])}}
 
 
-def _gmm_words(params: gmm.Gmm, table: Table) -> str:
-    weights = [f"{weight:.3f}" for weight in np.asarray(params.weight)]
-    return f"weights of the components: {' '.join(weights[:_TOLD])}{' …' * (len(weights) > _TOLD)}"
-
-
 def _gmm_drawings(params: gmm.Gmm, options: fit_options.Gmm, table: Table) -> Drawings:
-    square = params.covariance.ndim == 3
-    scale = table.scale[:, None] * table.scale if square else table.scale**2
-    own = gmm.Gmm(params.weight, params.mean * table.scale + table.mean, params.covariance * scale)
+    own = in_own_units(params, table)
     shown = _apart(own)
     return {"mixture": lambda: plots.mixture(own, table.in_own_units("train"), columns=shown, names=table.columns)}
 
@@ -97,8 +95,12 @@ def _apart(params: gmm.Gmm) -> tuple[int, ...]:
     return tuple(sorted(np.argsort(-between / (between + within), kind="stable")[:2].tolist()))
 
 
+def _num_rows(table: Table) -> int:
+    return len(table.parts["train"].x)
+
+
 def _latent_sizes(options: fit_options.Ppca, table: Table, largest: int, why: str, rows: bool = False) -> list[int]:
-    count = len(table.parts["train"].x) if rows else len(table.columns)
+    count = _num_rows(table) if rows else len(table.columns)
     limit = f"{count} {'training row' if rows else 'column'}{'s' * (count != 1)}"
     if largest < 1:
         raise ValueError(
@@ -110,10 +112,13 @@ def _latent_sizes(options: fit_options.Ppca, table: Table, largest: int, why: st
     return sorted(set(options.latents)) or [q for q in _SIZES if q <= largest]
 
 
+def _ppca_most(table: Table) -> int:
+    return min(len(table.columns) - 1, _num_rows(table) - 2)
+
+
 def _ppca_sizes(options: fit_options.Ppca, table: Table) -> list[int]:
-    columns, rows = len(table.columns) - 1, len(table.parts["train"].x) - 2
     why = "some direction of the rows must be left for the noise"
-    return _latent_sizes(options, table, min(columns, rows), why, rows < columns)
+    return _latent_sizes(options, table, _ppca_most(table), why, _ppca_most(table) < len(table.columns) - 1)
 
 
 def _ppca_fit(options: fit_options.Ppca, key: Key, table: Table, size: int) -> tuple[Params, FitResult | None]:
@@ -124,13 +129,13 @@ def _ppca_fit(options: fit_options.Ppca, key: Key, table: Table, size: int) -> t
     return found.params, found
 
 
+def _fa_most(table: Table) -> int:
+    return factor_analysis.max_factors(len(table.columns))
+
+
 def _fa_sizes(options: fit_options.Fa, table: Table) -> list[int]:
-    size = len(table.columns)
-    # Lawley & Maxwell 1971: W and ψ must not have more free numbers than the covariance.
-    largest = max((q for q in range(size) if (size - q) ** 2 >= size + q), default=0)
-    return _latent_sizes(
-        options, table, largest, "more factors have more free numbers than the covariance that they explain"
-    )
+    why = "more factors have more free numbers than the covariance that they explain"
+    return _latent_sizes(options, table, _fa_most(table), why)
 
 
 def _fa_fit(options: fit_options.Fa, key: Key, table: Table, size: int) -> tuple[Params, FitResult | None]:
@@ -139,18 +144,21 @@ def _fa_fit(options: fit_options.Fa, key: Key, table: Table, size: int) -> tuple
         warnings.simplefilter("always")
         found = factor_analysis.fit_em(key, train, size, max_steps=options.max_steps, tolerance=options.tolerance)
     for warning in caught:
-        warnings.warn(_named(warning.message, table), warning.category, stacklevel=2)
-    return found.params, found
+        warnings.warn(_named(warning.message, table, size), warning.category, stacklevel=2)
+    params = found.params
+    if options.rotation == "varimax" and size > 1:
+        params = params._replace(weight=varimax(params.weight))
+    return params, found
 
 
-def _named(warning: Warning | str, table: Table) -> str:
+def _named(warning: Warning | str, table: Table, size: int) -> str:
     """What it says, columns by their names, ways out by those of the command line."""
     if not isinstance(warning, factor_analysis.Heywood):
         return str(warning)
     names = ", ".join(repr(table.columns[column]) for column in warning.columns[:_TOLD])
     return (
-        f"the factors explain {names} whole (Heywood case), and the log-likelihood need have no maximum; take fewer --latents, more rows, "
-        "or vaejax fit ppca"
+        f"the factors explain {names} whole (Heywood case), and the log-likelihood need have no maximum; take "
+        f"{'fewer --latents, ' if size > 1 else ''}more rows, leave columns out (--without), or use vaejax fit ppca"
     )
 
 
@@ -161,20 +169,21 @@ def _latent_columns(posterior: Any) -> dict[str, Array]:
 
 
 def _ppca_words(params: ppca.Ppca, table: Table) -> str:
-    held = float(np.sum(np.asarray(params.weight) ** 2))
-    share = held / (held + len(table.columns) * float(params.variance))
-    return f"noise σ = {float(params.variance) ** 0.5:.4g}{_units(table)}; the latents hold {100 * share:.1f} % of the variance"
+    size, count = params.weight.shape
+    squares, variance = float(np.sum(np.asarray(params.weight) ** 2)), float(params.variance)
+    # As in a scree plot: what lies along the directions kept, noise included.
+    share = (squares + count * variance) / (squares + size * variance)
+    kept = "the direction kept holds" if count == 1 else f"the {count} directions kept hold"
+    return f"noise σ = {variance**0.5:.4g}{_units(table)}; {kept} {100 * share:.1f} % of the variance"
 
 
-def _shared(params: factor_analysis.FactorAnalysis) -> np.ndarray:
-    """The share of each column's variance that the factors explain, ``[d]``."""
-    held = np.sum(np.asarray(params.weight) ** 2, 1)
-    return held / (held + np.asarray(params.noise))
+def _ppca_sheet(params: ppca.Ppca, options: fit_options.Ppca, table: Table) -> Sheet:
+    return loadings(params.weight, params.variance, table, "principal axes")
 
 
-def _fa_words(params: factor_analysis.FactorAnalysis, table: Table) -> str:
-    told = [f"{name} {value:.2f}" for name, value in zip(table.columns, _shared(params))]
-    return f"variance that the factors share: {', '.join(told[:_TOLD])}{', …' * (len(told) > _TOLD)}"
+def _fa_sheet(params: factor_analysis.FactorAnalysis, options: fit_options.Fa, table: Table) -> Sheet:
+    turned = options.rotation == "varimax" and params.weight.shape[1] > 1
+    return loadings(params.weight, params.noise, table, "varimax" if turned else "not rotated")
 
 
 def _units(table: Table) -> str:
@@ -192,8 +201,10 @@ def _latent_drawings(module: Any) -> Callable[[Any, Any, Table], Drawings]:
                 module.as_model(params), params, train, labels=labels, label_names=table.label_names
             )
         }
-        if train.mask is None:
-            made["scree"] = lambda: plots.scree(train.x, latents, params if module is ppca else None)
+        if len(table.columns) <= _DRAWN:
+            made["loadings"] = lambda: plots.loadings(params, columns=table.columns)
+        if train.mask is None and module is ppca:
+            made["scree"] = lambda: plots.scree(train.x, latents, params)
         return made
 
     return drawings
@@ -202,15 +213,18 @@ def _latent_drawings(module: Any) -> Callable[[Any, Any, Table], Drawings]:
 KINDS: dict[type, Kind] = {
     fit_options.Gmm: Kind(
         "gmm", "Gaussian mixtures", "components", _gmm_sizes, _gmm_fit, lambda params, rows: gmm.log_prob(params, rows.x),
-        lambda params, options: gmm.num_parameters(params, options.covariance), _gmm_columns, _gmm_words, _gmm_drawings,
+        lambda params, options: gmm.num_parameters(params, options.covariance), _gmm_columns, lambda params, table: "",
+        lambda params, options, table: components(params, table), _num_rows, _gmm_drawings,
     ),
     fit_options.Ppca: Kind(
         "ppca", "Probabilistic PCA", "latents", _ppca_sizes, _ppca_fit, ppca.log_prob, lambda params, _: ppca.num_parameters(params),
-        lambda params, rows: _latent_columns(ppca.posterior(params, rows)), _ppca_words, _latent_drawings(ppca),
+        lambda params, rows: _latent_columns(ppca.posterior(params, rows)), _ppca_words, _ppca_sheet, _ppca_most,
+        _latent_drawings(ppca),
     ),
     fit_options.Fa: Kind(
         "fa", "Factor analysis", "latents", _fa_sizes, _fa_fit, factor_analysis.log_prob,
         lambda params, _: factor_analysis.num_parameters(params),
-        lambda params, rows: _latent_columns(factor_analysis.posterior(params, rows)), _fa_words, _latent_drawings(factor_analysis),
+        lambda params, rows: _latent_columns(factor_analysis.posterior(params, rows)), lambda params, table: "", _fa_sheet, _fa_most,
+        _latent_drawings(factor_analysis),
     ),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """What ``vaejax fit`` found: in words, and as files.
 
-params.npz     the parameters, and what the columns were standardised by
+params.npz     the parameters, and what the columns were standardised by     loadings.csv, components.csv   the same, for people
 summary.json   settings, criteria, log-likelihoods     rows.csv   a line for each row, in the order of the source
 """
 
@@ -81,23 +81,36 @@ def in_words(planned: Plan, candidates: list[Candidate], chosen: Candidate, agre
     """The results in a few lines for a terminal."""
     kind, table = planned.kind, planned.table
     counts = {part: len(batch.x) for part, batch in table.parts.items()}
-    lines = [f"{kind.noun:>10} {'log-likelihood':>16} {'parameters':>11} {'AIC':>14} {'BIC':>14} {'validation':>12}"]
+    watched = counts["validation"] > 0
+    head = f"{kind.noun:>10} {'log-likelihood':>16} {'parameters':>11} {'AIC':>14} {'BIC':>14}"
+    lines = [head + f" {'validation':>12}" * watched]
     for one in candidates:
         mark = "  collapsed" if one.collapsed else "  *" * (one is chosen and len(candidates) > 1)
         lines.append(
-            f"{one.size:>10} {one.log_likelihood:>16.3f} {one.num_parameters:>11} {one.aic:>14.3f} {one.bic:>14.3f} "
-            f"{one.log_prob['validation'].mean():>12.3f}{mark}"
+            f"{one.size:>10} {one.log_likelihood:>16.3f} {one.num_parameters:>11} {one.aic:>14.3f} {one.bic:>14.3f}"
+            + (f" {one.log_prob['validation'].mean():>12.3f}" if watched else "")
+            + mark
         )
-    lines.append(
-        f"(of all {counts['train']} training rows; validation: mean over its {counts['validation']} rows; nats)"
-    )
+    validation = f"; validation: mean over its {counts['validation']} rows" if watched else ""
+    lines.append(f"(of all {counts['train']} training rows{validation}; nats)")
     lines.append(f"\n{counted(kind, chosen.size)}" + (", of smallest BIC:" if len(candidates) > 1 else ":"))
-    lines += [f"{part:<5} log-likelihood  {_mean(chosen, part)} nats" for part in ("train", "test")]
+    lines += _larger(planned, candidates, chosen)
+    lines += [f"{part:<5} log-likelihood  {_mean(chosen, part)} nats" for part in ("train", "test") if counts[part]]
     if agreement is not None:
         name = planned.options.table.labels or "the labels"
         told = ", ".join(f"{value:.3f} {part}" for part, value in agreement.items())
         lines.append(f"agreement with {name} (adjusted Rand index): {told}")
-    return "\n".join([*lines, kind.words(chosen.params, table)])
+    words = kind.words(chosen.params, table)
+    return "\n".join([*lines, words] if words else lines)
+
+
+def _larger(planned: Plan, candidates: list[Candidate], chosen: Candidate) -> list[str]:
+    """A hint where the best size is the largest that was tried, and larger ones are possible."""
+    largest = max(one.size for one in candidates)
+    more = range(largest + 1, min(largest + 5, planned.kind.most(planned.table)) + 1)
+    if len(candidates) == 1 or chosen.size < largest or not more:
+        return []
+    return [f"(the largest tried: more may be better still, --{planned.kind.noun} {' '.join(map(str, more))})"]
 
 
 def _mean(chosen: Candidate, part: str) -> evaluate.MeanEstimate:
@@ -126,7 +139,7 @@ def write(
         "columns": table.columns,
         "rows": {part: len(batch.x) for part, batch in table.parts.items()},
         planned.kind.noun: chosen.size,
-        "log_likelihood": {part: _mean(chosen, part)._asdict() for part in PARTS},
+        "log_likelihood": {part: _mean(chosen, part)._asdict() for part in PARTS if len(table.parts[part].x)},
         "adjusted_rand_index": agreement,
         "candidates": [_told(one) for one in candidates],
         "versions": {"vaejax": vaejax.__version__, "jax": jax.__version__},
@@ -144,7 +157,7 @@ def _told(one: Candidate) -> dict[str, Any]:
         "parameters": one.num_parameters,
         "aic": one.aic,
         "bic": one.bic,
-        "validation_mean": float(one.log_prob["validation"].mean()),
+        "validation_mean": float(one.log_prob["validation"].mean()) if len(one.log_prob["validation"]) else None,
         **made,
         "seconds": one.seconds,
     }

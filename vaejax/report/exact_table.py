@@ -1,7 +1,9 @@
 """What ``vaejax fit`` fits: the rows of a dataset in float64, checked at the door."""
 
+import warnings
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from vaejax import checks, data
@@ -12,6 +14,8 @@ from vaejax.types import Batch
 
 PARTS = ("train", "validation", "test")
 _NAMED = 20
+# Fewer rows than that may be in their own order by chance.
+_COUNTED = 10
 
 
 class Table(NamedTuple):
@@ -70,15 +74,20 @@ def open_table(name: str, options: Options, *, varied: bool) -> Table:
         varied: whether every column must vary; standardised ones must anyway.
 
     Raises:
-        FileNotFoundError, ValueError: no such data; columns that are not there, or never vary; rows without a value.
+        FileNotFoundError, ValueError: no such data; columns that are not there, that never vary or have no value.
+
+    Warns:
+        UserWarning: rows without a value, which are left out; columns that count the rows.
     """
-    dataset = _flat(_load(name, options))
-    dataset = _without(dataset, options.without)
+    dataset, left_out = _load(name, options)
+    dataset = _with_observations(_without(_flat(dataset), left_out))
     columns = dataset.columns or ()
     train = dataset.train
+    _refuse_unseen(dataset)
     if varied or options.standardize:
         _refuse_constant(dataset)
-    _refuse_empty(dataset)
+    if data.own_path(name) is not None:
+        _warn_of_counters(dataset)
     mean, scale = _scaling(train) if options.standardize else (np.zeros(len(columns)), np.ones(len(columns)))
     lengths = np.cumsum([0, *(len(part.x) for part in dataset[:3])])
     follow = {part: np.arange(lengths[i], lengths[i + 1]) for i, part in enumerate(PARTS)}
@@ -95,7 +104,8 @@ def open_table(name: str, options: Options, *, varied: bool) -> Table:
     )
 
 
-def _load(name: str, options: Options) -> data.Dataset:
+def _load(name: str, options: Options) -> tuple[data.Dataset, tuple[str, ...]]:
+    """The dataset, and the columns that are still to be left out: those of a table, which may be text, are not even read."""
     folder = options.data_dir
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(
@@ -105,13 +115,23 @@ def _load(name: str, options: Options) -> data.Dataset:
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if options.missing:
         chosen["missing"] = (*data.MISSING, *options.missing)
-    if data.own_path(name) is not None:
-        return data.load(name, folder, **chosen, split=options.split, seed=options.split_seed)
+    path = data.own_path(name)
+    if path is not None:
+        unread = path.suffix.lower() not in (".npy", ".npz")
+        if unread and options.without:
+            chosen["without"] = options.without
+        own: dict[str, Any] = {
+            "split": options.split,
+            "seed": options.split_seed,
+            "dtype": "float64",
+            "empty_rows": "drop",
+        }
+        return data.load(name, folder, **chosen, **own), () if unread else options.without
     for field in ("split", "split_seed"):
         if getattr(options, field) != getattr(Options(), field):
             flag = field.replace("_", "-")
             raise ValueError(f"--{flag} is for files of your own, and {name} is split as it is; leave it out")
-    return data.load(name, folder if needs_files(name) else None, **chosen)
+    return data.load(name, folder if needs_files(name) else None, **chosen), options.without
 
 
 def _flat(dataset: data.Dataset) -> data.Dataset:
@@ -159,20 +179,51 @@ def _quoted(name: str) -> str:
     return f"'{name}'" if set(name) & set(" '\"$;&|()<>*?`\\") else name
 
 
-def _refuse_empty(dataset: data.Dataset) -> None:
-    places = dataset.rows
-    for part, batch in zip(PARTS, dataset[:3]):
-        empty = np.zeros(0, int) if batch.mask is None else np.flatnonzero(~batch.mask.any(axis=1))
-        if len(empty):
-            row = empty[0] if places is None else places[part][empty[0]]
-            raise ValueError(
-                f"{dataset.name}: row {row} (counted from 0) has no observed value left in the columns that are fitted; remove it"
-            )
+def _with_observations(dataset: data.Dataset) -> data.Dataset:
+    """Without the rows that have no observed value left."""
+    seen = {
+        part: np.ones(len(batch.x), bool) if batch.mask is None else np.asarray(batch.mask).any(axis=1)
+        for part, batch in zip(PARTS, dataset[:3])
+    }
+    empty = sum(int((~rows).sum()) for rows in seen.values())
+    if not empty:
+        return dataset
+    rows = "1 row has" if empty == 1 else f"{empty} rows have"
+    if not seen["train"].any():
+        raise ValueError(f"{dataset.name}: no training row has an observed value in the columns that are fitted")
+    warnings.warn(
+        f"{dataset.name}: {rows} no observed value in the columns that are fitted: left out",
+        stacklevel=checks.outside(),
+    )
+
+    def kept(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
+        return arrays and {part: values[seen[part]] for part, values in arrays.items()}
+
+    parts = {part: jax.tree.map(lambda leaf, part=part: leaf[seen[part]], getattr(dataset, part)) for part in PARTS}
+    return dataset._replace(**parts, labels=kept(dataset.labels), rows=kept(dataset.rows))
+
+
+def _warn_of_counters(dataset: data.Dataset) -> None:
+    """Says which columns only number the rows."""
+    rows = np.concatenate([np.asarray(part.x) for part in dataset[:3]])
+    if len(rows) < _COUNTED or any(part.mask is not None for part in dataset[:3]):
+        return
+    ordered = np.sort(rows, axis=0)
+    for j in np.flatnonzero((np.diff(ordered, axis=0) == 1).all(axis=0)):
+        name = (dataset.columns or ())[j]
+        warnings.warn(
+            f"{dataset.name}: column {name!r} numbers the rows from {ordered[0, j]:g} to {ordered[-1, j]:g}; if it says nothing else, "
+            f"leave it out: --without {_quoted(name)}",
+            stacklevel=checks.outside(),
+        )
+
+
+def _refuse_unseen(dataset: data.Dataset) -> None:
     unseen = np.zeros(0, int) if dataset.train.mask is None else np.flatnonzero(~dataset.train.mask.any(axis=0))
     if len(unseen):
         name = (dataset.columns or ())[unseen[0]]
         raise ValueError(
-            f"{dataset.name}: column {name!r} has no value in the training rows; leave it out: --without {name}"
+            f"{dataset.name}: column {name!r} has no value in the training rows; leave it out: --without {_quoted(name)}"
         )
 
 

@@ -24,7 +24,7 @@ class Table:
     missing: tuple[str, ...] = ()
     """Own tables: more words that stand for a missing cell (besides empty, NA, NaN, ?, ., null, None)."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Own files: fractions of the rows that train, validate and test."""
+    """Own files: fractions of the rows that train, validate and test; 1 0 0 fits all rows."""
     split_seed: int = 0
     """Own files: seed of the split."""
     data_dir: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -91,6 +91,9 @@ class Fa(Ppca):
 
     Of several numbers of factors the one with the smallest BIC is kept.
     """
+
+    rotation: Literal["varimax", "none"] = "varimax"
+    """Of two factors or more: varimax (with Kaiser's normalisation), or the principal axes of Wᵀ Ψ⁻¹ W. The likelihood is the same."""
 
 
 @dataclasses.dataclass(frozen=True)

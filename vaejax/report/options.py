@@ -1,6 +1,7 @@
 """The options of the command line, one dataclass a command; field docstrings are its help."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,35 @@ else:
             """Stands in for tyro's."""
 
         subcommand = arg
+
+
+# Arguments of the library that messages name, and what the command line calls them.
+_FLAGS = {
+    "labels": "labels", "missing": "missing", "delimiter": "delimiter", "without": "without", "key": "array", "split": "split",
+    "seed": "split-seed", "directory": "data-dir", "prior_count": "prior-count", "covariance": "covariance",
+}  # fmt: skip
+
+
+def in_flags(text: str) -> str:
+    """A message of the library, its arguments called by the names of the command line.
+
+    Examples:
+        >>> in_flags("name a column of text as labels=, or leave it out (without=)")
+        'name a column of text as --labels, or leave it out (--without)'
+        >>> in_flags("split=(0.7, 0.1, 0.2) of 4 rows; take covariance='diag'")
+        '--split 0.7 0.1 0.2 of 4 rows; take --covariance diag'
+    """
+
+    def flag(found: re.Match) -> str:
+        value = found["value"] or ""
+        if value.startswith("("):
+            value = value.strip("()").replace(",", "")
+        elif value.strip("'") and " " not in value:
+            value = value.strip("'")
+        return f"--{_FLAGS[found['name']]}{' ' * bool(value)}{value}"
+
+    # Not the keywords of a call that the message spells out.
+    return re.sub(rf"(?<!\.\.\., )\b(?P<name>{'|'.join(_FLAGS)})=(?P<value>\([^)]*\)|'[^']*'|\d+)?", flag, text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +181,8 @@ class Check:
     """Own tables: what separates the cells; found out if not given."""
     missing: tuple[str, ...] = ()
     """Own tables: more words that stand for a missing cell."""
+    without: tuple[str, ...] = ()
+    """Own tables: columns to leave out, by name (x_0, x_1, … where they have none)."""
     directory: Annotated[Path | None, arg(metavar="DIR")] = None
     """Where named datasets are; without it VAEJAX_DATA, then ~/.cache/vaejax."""
 

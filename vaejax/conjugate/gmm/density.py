@@ -79,6 +79,7 @@ def row_scores(white: Whitener, x: Array) -> Array:
 
 def log_joint(params: Gmm, x: Array) -> Array:
     """``[*batch, K]`` log π_k N(x; μ_k, Σ_k)."""
+    checks.params(params, Gmm)
     params = Gmm(*map(jnp.asarray, params))
     checks.event_shape(x, params.mean.shape[-1:])
     return row_scores(whitener(params), jnp.asarray(x, params.mean.dtype))
@@ -125,6 +126,7 @@ def sample(params: Gmm, key: Key, num_samples: int) -> tuple[Array, Array]:
         >>> bool(((x[:, 0] > 0) == (component == 1)).all())
         True
     """
+    checks.params(params, Gmm)
     checks.key(key)
     checks.positive_int(num_samples, "num_samples")
     which, noise = jax.random.split(key)
@@ -146,6 +148,7 @@ def structure_name(params: Gmm) -> str:
 
 def num_parameters(params: Gmm, covariance: str | Structure | None = None) -> int:
     """How many numbers a mixture of this shape leaves free; ``covariance`` where its shape does not say ("equal_shape")."""
+    checks.params(params, Gmm)
     count, size = params.mean.shape
     covariance = structure_name(params) if covariance is None else covariance
     return count - 1 + count * size + structure(covariance).num_parameters(count, size)
@@ -173,6 +176,7 @@ def as_model(params: Gmm) -> Model:
         >>> bool(abs(exact - log_prob(params, jnp.ones((1, 1))))[0] < 1e-5)
         True
     """
+    checks.params(params, Gmm)
 
     def prior(params: Gmm) -> OneHotCategorical:
         return OneHotCategorical(jnp.log(params.weight))

@@ -1,7 +1,6 @@
 """Gaussian mixtures by EM: many starts in one compiled program, collapsed components begun anew."""
 
 import functools
-import sys
 import warnings
 from typing import Any, NamedTuple
 
@@ -114,8 +113,14 @@ def fit_em(
 
 def em_step(params: Gmm, x: Any, *, covariance: str | Structure | None = None) -> Gmm:
     """One E-step and one M-step; ``covariance`` where its shape does not say ("equal_shape")."""
+    checks.params(params, Gmm)
     kind = structure(structure_name(params) if covariance is None else covariance)
-    centre, rows = centred(table(x, "a Gaussian mixture"))
+    return _em_step(Gmm(*map(jnp.asarray, params)), table(x, "a Gaussian mixture"), kind)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _em_step(params: Gmm, rows: Table, kind: Structure) -> Gmm:
+    centre, rows = centred(rows)
     params = params._replace(mean=params.mean - centre)
     moments, _ = expect(whitener(params), in_chunks(rows.x, rows.weight, len(params.weight)), kind.diagonal)
     better = maximise(moments, kind, None)
@@ -247,16 +252,12 @@ def report(found: FitResult, max_reseeds: int, advice: str) -> None:
     if collapsed:
         step = int(found.num_steps) + 1
         what = f"collapsed at step {step} and the fit ended before it (max_reseeds={max_reseeds})"
-        warnings.warn(f"{collapsed} components {what}: {advice}", Starved, stacklevel=_outside())
+        warnings.warn(f"{_components(collapsed)} {what}: {advice}", Starved, stacklevel=checks.outside())
     elif reseeded.sum():
         when = ", ".join(str(step + 1) for step in np.flatnonzero(reseeded)[:5])
         what = f"collapsed and began anew, at step {when}"
-        warnings.warn(f"{int(reseeded.sum())} components {what}: {advice}", Starved, stacklevel=_outside())
+        warnings.warn(f"{_components(int(reseeded.sum()))} {what}: {advice}", Starved, stacklevel=checks.outside())
 
 
-def _outside() -> int:
-    """The stacklevel, for `report`, of whoever called this room: fits call one another here."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("vaejax.conjugate"):
-        level, frame = level + 1, frame.f_back
-    return level
+def _components(count: int) -> str:
+    return f"{count} component{'s' * (count != 1)}"

@@ -105,7 +105,7 @@ def chunks_of(source: Source, size: int, *, strided: bool = False) -> Iterator[n
         if array.ndim != 2 or (width is not None and array.shape[1] != width):
             wanted = "[m, d]" if width is None else f"[m, {width}]"
             raise ValueError(f"the source must give arrays {wanted}, got shape {list(array.shape)}")
-        checks.finite(array, "a chunk of the source")
+        checks.finite(array, "a chunk of the source", remedy="remove those rows")
         width, found = array.shape[1], True
         waiting.append(array)
         held += len(array)

@@ -100,6 +100,7 @@ class ProbabilisticPCA(LinearGaussian):
     """
 
     _module = ppca
+    _missing = "vaejax.conjugate.ppca.fit_em(key, Batch(X, mask=~numpy.isnan(X)), n_components) serves missing entries."
 
     def __init__(self, n_components: int = 1, *, random_state: Any = None) -> None:
         self.n_components = n_components
@@ -164,6 +165,7 @@ class FactorAnalysis(LinearGaussian):
     """
 
     _module = factor_analysis
+    _missing = "vaejax.conjugate.factor_analysis.fit_em(key, Batch(X, mask=~numpy.isnan(X)), n_components) serves missing entries."
 
     def __init__(
         self,

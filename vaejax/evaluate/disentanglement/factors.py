@@ -156,7 +156,7 @@ def opened(codes: Any, factors: Any, *, min_factors: int = 1) -> Labelled:
             f"factors must be classes, integers 0, 1, …, got dtype {factors.dtype}; code the values of a column with "
             "numpy.unique(column, return_inverse=True)[1], and bin a continuous factor first"
         )
-    checks.finite(codes, "codes")
+    checks.finite(codes, "codes", remedy="remove them")
     if factors.shape[1] < min_factors:
         raise ValueError(
             f"this score compares factors and needs at least {min_factors}, got {factors.shape[1]}; mig and sap serve a single one"

@@ -56,5 +56,5 @@ def _block(features: Callable, x: Any, name: str) -> np.ndarray:
         )
     if not (np.issubdtype(found.dtype, np.floating) or np.issubdtype(found.dtype, np.integer) or found.dtype == bool):
         raise TypeError(f"features gave dtype {found.dtype} for {name}; they must be real numbers")
-    checks.finite(found, f"features of {name}")
+    checks.finite(found, f"features of {name}", remedy="leave those examples out, or mend the features")
     return found.astype(np.float64)
