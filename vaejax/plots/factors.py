@@ -75,8 +75,9 @@ def loadings(params: ppca.Ppca | factor_analysis.FactorAnalysis, *, columns: Seq
     Examples:
         >>> import jax.numpy as jnp
         >>> params = factor_analysis.FactorAnalysis(jnp.zeros(3), jnp.ones((3, 1)), jnp.array([0.5, 1.0, 2.0]))
-        >>> loadings(params, columns=["a", "b", "c"]).axes[0].get_title(loc="left")
-        'loadings: corr(column, latent)'
+        >>> figure = loadings(params, columns=["a", "b", "c"])
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['a', 'b', 'c']
     """
     if not isinstance(params, ppca.Ppca | factor_analysis.FactorAnalysis):
         raise TypeError(
