@@ -114,14 +114,16 @@ def test_em_never_falls(covariance, dtype):
     assert (np.asarray(found.collapsed) == 0).mean() > 0.8
     assert found.objective.shape == (100,)
     tolerance = 1e-10 if dtype == np.float64 else 1e-5
-    fall = np.diff(trace, axis=1) + tolerance * np.abs(trace[:, 1:])
-    exact = np.ones(100, bool)
+    gain = np.where(np.arange(60) < steps[:, None], np.diff(trace, axis=1) / np.abs(trace[:, 1:]), 0.0).min(1)
+    borne = np.ones(100, bool)
     if covariance == "equal_shape":
-        # Through eigenvectors a small variance has the rounding of the largest.
+        # Their smallest variance is not the component's own, and as an entry of a matrix it has the rounding of the largest: a first-order
+        # effect, where that of a covariance of the component's own is of the second.
         values = np.linalg.eigvalsh(np.asarray(found.params.covariance, np.float64))
-        exact = (values[..., 0] / values[..., -1]).min(1) > 1000 * np.finfo(dtype).eps
-    assert exact.mean() > 0.9
-    assert (np.where(np.arange(60) < steps[:, None], fall, 0.0)[exact] >= 0).all()
+        borne = (values[..., 0] / values[..., -1]).min(1) > 1000 * np.finfo(dtype).eps
+    assert borne.sum() >= 99
+    assert (gain[borne] >= -tolerance).all()
+    assert (gain >= -100 * tolerance).all()
 
 
 @pytest.mark.slow
