@@ -18,6 +18,7 @@ from scipy.stats import multivariate_normal
 from vaejax import cli, data
 from vaejax.conjugate import ppca, varimax
 from vaejax.report import exact, fit_options
+from vaejax.report.options import in_flags
 
 NAMES = ["a", "b", "two words"]
 GROUPS = np.array(["east", "north", "west"])
@@ -57,6 +58,7 @@ def folder(tmp_path_factory):
     write_csv(folder / "short.csv", rng.normal(size=(7, 10)), names=wide)
     write_csv(folder / "unseen.csv", x, np.broadcast_to([False, False, True], x.shape), names=["a", "b", "c"])
     (folder / "text.csv").write_text("a,b\n1,2\n3,tall\n")
+    (folder / "quoted.csv").write_text("a,o'clock\n" + "".join(f"{i * i},1\n" for i in range(20)))
     (folder / "plain.csv").write_text("1,2\n3,4\n5,7\n")
     return folder, saved
 
@@ -304,6 +306,35 @@ def test_sizes_that_nobody_asked_for_are_left_out_where_they_are_refused(tmp_pat
             exact.fit_all(planned._replace(table=planned.table._replace(parts=parts), sizes=[1]))
 
 
+def test_no_larger_size_is_proposed_where_it_was_refused(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "flat.npy", rng.normal(size=(40, 3)) @ rng.integers(-3, 3, (3, 9)).astype(float))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        out, err, _ = fit(
+            "ppca",
+            "flat.npy",
+            "--no-figures",
+            folder=tmp_path,
+            monkeypatch=monkeypatch,
+            capsys=capsys,
+            tmp_path=tmp_path,
+        )
+    assert "2 latents, of smallest BIC" in out
+    assert "the largest tried" not in out
+    assert err.count("left out") == 3
+
+
+def test_columns_that_number_the_rows_whatever_else_is_missing(tmp_path):
+    rng = np.random.default_rng(0)
+    x = np.c_[np.arange(30), rng.normal(size=30), np.arange(30) + 0.5, rng.permutation(30)]
+    x[3, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    with pytest.warns(UserWarning, match="numbers the rows") as told:
+        exact.plan(fit_options.Ppca(dataset=str(tmp_path / "x.npy")))
+    assert [str(one.message).split("'")[1] for one in told] == ["x_0", "x_3"]
+
+
 def test_text_columns_all_rows_and_components_for_people(tmp_path, monkeypatch, capsys):
     """Two columns of text, 1e8 added to the numbers, a column that numbers the rows, nothing held out."""
     rng = np.random.default_rng(3)
@@ -326,8 +357,13 @@ def test_text_columns_all_rows_and_components_for_people(tmp_path, monkeypatch, 
         sheet = list(csv.DictReader(stream))
     _, params, summary = read(directory)
     np.testing.assert_allclose(column(sheet, "weight"), params["weight"], rtol=1e-6)
-    np.testing.assert_allclose(column(sheet, "mean b"), params["mean"][:, 1], rtol=1e-7)
-    np.testing.assert_allclose(column(sheet, "sd a"), params["covariance"][:, 0, 0] ** 0.5, rtol=1e-6)
+    np.testing.assert_allclose(column(sheet, "b, mean") - 1e8, params["mean"][:, 1] - 1e8, atol=1e-6)
+    np.testing.assert_allclose(column(sheet, "a, sd"), params["covariance"][:, 0, 0] ** 0.5, rtol=1e-12)
+    # The terminal tells the components apart, too.
+    for k, mean in enumerate(params["mean"]):
+        told = next(line for line in out.splitlines() if re.match(rf"{k} +0\.", line)).split()
+        np.testing.assert_allclose(np.array(told[2:4], float) - 1e8, mean[:2] - 1e8, atol=0.01)
+    assert "(3 more columns in components.csv)" in out
     assert summary["rows"] == {"train": 60, "validation": 0, "test": 0}
     assert set(summary["log_likelihood"]) == {"train"}
     shutil.rmtree(tmp_path / "runs")
@@ -353,17 +389,22 @@ def test_rows_without_an_answer_are_left_out_and_counted(folder, tmp_path):
     empty = holes[:, :2].all(1)
     assert f"{empty.sum()} rows without an observed value are left out, the first: " in str(told[0].message)
     assert sorted(np.concatenate(list(planned.table.places.values())).tolist()) == np.flatnonzero(~empty).tolist()
-    # Arrays are read whole, so that columns go later.
     np.save(tmp_path / "holes.npy", np.where(holes, np.nan, x))
     options = fit_options.Table(without=tuple(f"x_{j}" for j in range(2, 6)))
-    with pytest.warns(
-        UserWarning, match=f"{empty.sum()} rows have no observed value in the columns that are fitted: left out"
-    ):
+    with pytest.warns(UserWarning, match=f"{empty.sum()} rows without an observed value are left out"):
         planned = exact.plan(fit_options.Ppca(dataset=str(tmp_path / "holes.npy"), table=options))
     for part, batch in planned.table.parts.items():
         rows = planned.table.places[part]
-        np.testing.assert_array_equal(batch.mask, ~holes[rows][:, :2])
+        np.testing.assert_array_equal(
+            np.ones(batch.x.shape, bool) if batch.mask is None else batch.mask, ~holes[rows][:, :2]
+        )
         np.testing.assert_array_equal(batch.x, np.where(holes, 0, x)[rows][:, :2])
+    # Rows that are complete but for those left out are complete.
+    flat = np.where(np.arange(150)[:, None] == 7, np.nan, x)
+    np.save(tmp_path / "flat.npy", flat)
+    with pytest.warns(UserWarning, match="1 row without an observed value is left out: .*row 7$"):
+        planned = exact.plan(fit_options.Gmm(dataset=str(tmp_path / "flat.npy")))
+    assert not planned.table.missing
 
 
 def test_the_largest_size_tried_is_remarked(folder, monkeypatch, capsys, tmp_path):
@@ -426,6 +467,10 @@ CASES = {
     "no latent": (["ppca", "{folder}/items.csv", "--latents", "0"], "--latents must be at least 1"),
     "too many latents": (["ppca", "{folder}/items.csv", "--latents", "6"], "too many for 6 columns, take at most 5"),
     "more latents than rows": (["ppca", "{folder}/short.csv", "--latents", "4"], "too many for 5 training rows, take at most 3"),
+    "one row": (["gmm", "{folder}/plain.csv", "--split", "0.3", "0.3", "0.4"], "1 training row says nothing of how the columns vary"),
+    "two columns of factors": (["fa", "{folder}/few.csv", "--without", "a"], "has 2 columns to fit, and factor analysis needs"),
+    "a seed of nothing": (["gmm", "{folder}/few.csv", "--split-seed", "-1"], "--split-seed must be at least 0, got -1"),
+    "a column with a quote": (["gmm", "{folder}/quoted.csv"], """leave them out: --without 'o'"'"'clock'"""),
     "two rows": (["ppca", "{folder}/short.csv", "--split", "0.3", "0.3", "0.4"], "has 2 training rows, too few for one latent"),
     "too many factors": (["fa", "{folder}/items.csv", "--latents", "4"], "too many for 6 columns, take at most 3"),
     "one column": (["ppca", "{folder}/few.csv", "--without", "a", "b"], "has 1 column to fit, too few"),
@@ -433,6 +478,26 @@ CASES = {
     "no directory of data": (["ppca", "mnist", "--data-dir", "{folder}/no"], "is no directory; name the one that holds mnist/"),
     "no directory to write to": (["ppca", "{folder}/few.csv", "--runs", "/proc/no"], "the run directory cannot be written"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "told"),
+    [
+        ("there is no file split=1/x.csv", "fit", None),
+        ("seed=0/run is no run", "evaluate", None),
+        ("column 'b' is no number: 'seed=3'", "fit", None),
+        ("write key=jax.random.key(seed)", "fit", None),
+        ('no header, so that labels="o\'clock" names', "fit", 'no header, so that --labels "o\'clock" names'),
+        ("say delimiter=' ' if blanks", "fit", "say --delimiter ' ' if blanks"),
+        ("or prior_count=1", "fit", "or --prior-count 1"),
+        ("numpy.savez(path, x=..., labels=...)", "fit", None),
+        ("(directory=, else VAEJAX_DATA)", "fit", "(--data-dir, else VAEJAX_DATA)"),
+        ("(directory=, else VAEJAX_DATA)", "data", "(--directory, else VAEJAX_DATA)"),
+        ("split=(0.7, 0.1, 0.2) of 3 rows", "data", None),
+    ],
+)
+def test_messages_name_flags_and_leave_paths_alone(text, command, told):
+    assert in_flags(text, command) == (text if told is None else told)
 
 
 @pytest.mark.parametrize("name", CASES)

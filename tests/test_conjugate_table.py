@@ -118,6 +118,8 @@ def test_a_result_prints_in_a_line(key):
         repr(jax.vmap(lambda _: found)(jnp.arange(3))) == "FitResult of Gmm(weight 3×1, mean 3×1×4, covariance 3×1×4×4)"
     )
     jax.jit(lambda one: repr(one) and one.objective)(found)
+    for other in (jax.eval_shape(lambda: found), jax.tree.map(lambda _: True, found), found._replace(trace=None)):
+        assert repr(other).startswith("FitResult")
 
 
 @pytest.mark.parametrize("model", [gmm, ppca, factor_analysis], ids=lambda model: model.__name__)

@@ -102,6 +102,39 @@ def test_columns_left_out_are_not_read(write):
     np.testing.assert_array_equal(together(nameless)[0], [[1, 3], [4, 6], [7, 9]])
 
 
+def test_entries_of_arrays_left_out(save):
+    x = np.arange(24.0).reshape(6, 2, 2) / 7
+    x[2, 0, 1] = x[2, 1, 0] = np.nan
+    with pytest.warns(UserWarning, match="1 row without an observed value is left out: .*row 2$"):
+        dataset = data.load(save(x), without=("x_0", "x_3"), empty_rows="drop", split=(0.5, 0.5, 0.0), dtype="float64")
+    assert dataset.columns == ("x_1", "x_2")
+    assert sorted(np.concatenate(list(dataset.rows.values())).tolist()) == [0, 1, 3, 4, 5]
+    for part in ("train", "validation"):
+        # Nothing is missing in the rows that are left.
+        assert getattr(dataset, part).mask is None
+        np.testing.assert_array_equal(getattr(dataset, part).x, x.reshape(6, 4)[dataset.rows[part]][:, 1:3])
+    x[4, 1, 0] = np.inf
+    with pytest.raises(data.DataFileError, match=r"row 4, entry \(1, 0\) is infinite"):
+        data.load(save(x), without=("x_0", "x_3"), empty_rows="drop")
+
+
+def test_large_whole_numbers_in_double_precision(save):
+    stamps = np.array([[2**40, 1], [3, 4], [5, 6]])
+    assert together(data.load(save(stamps), dtype="float64", split=(0.34, 0.33, 0.33)))[0].tolist() == stamps.tolist()
+    with pytest.raises(data.DataFileError, match=r"is beyond int32 .*or read them with dtype='float64'"):
+        data.load(save(stamps))
+
+
+def test_a_first_row_that_may_be_data_is_remarked(write):
+    path = write("1,0.5,n0\n2,0.25,n1\n3,0.125,n2\n4,1,n3\n")
+    with pytest.raises(
+        data.DataFileError, match=r"has no column 'x_2' .*\(line 1, which has text, was taken for the header\)"
+    ):
+        data.load(path, without="x_2")
+    with pytest.warns(UserWarning, match="line 1 was taken for the header, and some of its cells are numbers"):
+        data.load(path, without="n0", split=(0.34, 0.33, 0.33))
+
+
 def test_floats_in_double_precision(write, save):
     third = data.load(write("a,b\n0.1,1e39\n100000000.25,2\n3,4\n"), dtype="float64", split=(0.34, 0.33, 0.33))
     x = together(third)[0]
@@ -126,8 +159,18 @@ def test_rows_without_a_value_can_be_left_out(write, save):
     parts = {"train": np.array([[1.0, 2.0], [np.nan] * 2, [3.0, 4.0]]), "test": np.array([[np.nan] * 2, [5.0, 6.0]])}
     with pytest.warns(UserWarning, match="2 rows .*array 'train', row 1"):
         dataset = data.load(save(name="p.npz", **parts), empty_rows="drop", split=(0.5, 0.5, 0.0))
+    assert dataset.test.mask is None
     np.testing.assert_array_equal(dataset.test.x, [[5.0, 6.0]])
     assert sorted(np.concatenate([dataset.train.x, dataset.validation.x])[:, 0].tolist()) == [1.0, 3.0]
+
+
+def test_parts_without_any_value_are_named(save):
+    parts = {"train": np.ones((4, 2)), "test": np.full((3, 2), np.nan)}
+    with (
+        pytest.warns(UserWarning, match="3 rows without an observed value"),
+        pytest.raises(data.DataFileError, match="no row of test has an observed value"),
+    ):
+        data.load(save(name="p.npz", **parts), empty_rows="drop")
 
 
 def test_parts_of_0_stay_empty(write):
@@ -310,20 +353,20 @@ def test_the_same_seed_gives_the_same_parts(save):
         ("x.npy", {"key": "y"}, ValueError, "key= does not apply"),
         ("x.npy", {"delimiter": ";"}, ValueError, "delimiter= does not apply"),
         ("x.npy", {"missing": ("0",)}, ValueError, "missing= does not apply"),
-        ("x.npy", {"without": "x_0"}, ValueError, "without= does not apply"),
+        ("x.npy", {"without": "x_7"}, ValueError, "has no column 'x_7'; did you mean"),
         ("x.npy", {"dtype": "float16"}, ValueError, "unknown dtype 'float16'; did you mean 'float"),
         ("x.npy", {"empty_rows": "keep"}, ValueError, "unknown empty_rows 'keep'"),
         ("x.csv", {"without": 0}, TypeError, "without= must be texts .* write 'x_0' for 0"),
         ("digits", {"dtype": "float64"}, ValueError, "dtype= is for files of your own"),
         ("x.npy", {"directory": "."}, ValueError, "directory= is for named datasets"),
-        ("x.npy", {"split": (0.5, 0.5)}, ValueError, "split must be three numbers that sum to 1"),
+        ("x.npy", {"split": (0.5, 0.5)}, ValueError, "split= must be three numbers that sum to 1"),
         ("x.npy", {"split": (0.5, 0.5, 0.5)}, ValueError, "that sum to 1"),
         ("x.npy", {"split": (0.0, 0.5, 0.5)}, ValueError, "train above 0"),
         ("x.npy", {"split": (0.5, float("nan"), 0.5)}, ValueError, "above 0"),
-        ("x.npy", {"split": "abc"}, TypeError, "split must be"),
-        ("x.npy", {"seed": -1}, ValueError, "seed must be at least 0"),
-        ("x.npy", {"seed": 1.5}, TypeError, "seed must be an integer"),
-        ("x.csv", {"delimiter": "ab"}, ValueError, "delimiter must be one character"),
+        ("x.npy", {"split": "abc"}, TypeError, "split= must be"),
+        ("x.npy", {"seed": -1}, ValueError, "seed= must be at least 0"),
+        ("x.npy", {"seed": 1.5}, TypeError, "seed= must be an integer"),
+        ("x.csv", {"delimiter": "ab"}, ValueError, "delimiter= must be one character"),
         ("x.csv", {"labels": 3}, TypeError, "labels= must be text, got 3"),
         ("x.csv", {"missing": (-99,)}, TypeError, "write '-99' for -99"),
         ("digits", {"labels": "y"}, ValueError, "labels= is for files of your own"),

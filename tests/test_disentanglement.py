@@ -359,7 +359,7 @@ CASES = {
     "text": (lambda: evaluate.mig(X.astype(str), Y), TypeError, "codes must hold real numbers, got dtype <U"),
     "complex": (lambda: evaluate.mig(X + 1j, Y), TypeError, "codes must hold real numbers, got dtype complex128"),
     "keys": (lambda: evaluate.mig(jax.random.split(KEY, (40, 3)), Y), TypeError, "codes must hold real numbers"),
-    "nan": (lambda: evaluate.mig(np.where(X > 2, np.nan, X), Y), ValueError, "codes holds . NaN or infinite values"),
+    "nan": (lambda: evaluate.mig(np.where(X > 2, np.nan, X), Y), ValueError, "codes holds .* NaN or infinite values?, .*; remove them$"),
     "infinity": (lambda: evaluate.sap(np.where(X > 2, np.inf, X), Y, KEY), ValueError, "codes holds . NaN or infinite"),
     "images of latents": (lambda: evaluate.mig(X[:, None], Y), ValueError, r"\[n, D\].*got \[40, 1, 3\] .*reshape"),
     "labels": (lambda: evaluate.mig(X, Y[:, 0]), ValueError, r"got \[40, 3\] and \[40\].*factors\[:, None\]"),

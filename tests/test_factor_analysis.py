@@ -77,6 +77,21 @@ def test_as_a_model_the_bound_is_the_evidence(x64, key):
     )
 
 
+@pytest.mark.parametrize(
+    ("size", "latents", "most"), [(4, 2, "at most 1"), (6, 4, "at most 3"), (2, 1, "more columns")]
+)
+def test_more_factors_than_the_covariance_tells_are_warned_of(size, latents, most, key):
+    x = np.random.default_rng(size).normal(size=(200, size))
+    with pytest.warns(factor_analysis.Undetermined, match=f"^{latents} factors? and .* take {most}") as told:
+        factor_analysis.fit_em(key, x, latents, max_steps=5)
+    assert told[0].filename == __file__
+    # The bound itself counts: W up to a rotation and ψ, against a symmetric matrix.
+    for q in range(1, 9):
+        for d in range(q + 1, 14):
+            free = d * q - q * (q - 1) // 2 + d
+            assert (q <= factor_analysis.max_factors(d)) == (free <= d * (d + 1) // 2)
+
+
 def test_a_heywood_case_is_told_and_never_falls(x64, key):
     """Three columns of which one is the factor itself."""
     z = RNG.normal(size=(200, 1))

@@ -31,9 +31,14 @@ def test_no_plane_rotation_does_better(seed, normalize):
             turned[:, i] = np.cos(angle) * found[:, i] - np.sin(angle) * found[:, j]
             turned[:, j] = np.sin(angle) * found[:, i] + np.cos(angle) * found[:, j]
             assert criterion(turned, normalize) < best
-    squares = np.sum(found**2, 0)
-    assert (np.diff(squares) <= 0).all()
-    assert (found.max(0) == np.abs(found).max(0)).all()
+    seen = found / np.sqrt(np.sum(found**2, 1, keepdims=True)) if normalize else found
+    assert (np.diff(np.sum(seen**2, 0)) <= 0).all()
+    assert (seen.max(0) == np.abs(seen).max(0)).all()
+    if normalize:
+        # Whatever the units of the columns.
+        with jax.enable_x64(True):
+            scale = np.geomspace(1e-3, 1e3, 9)[:, None]
+            np.testing.assert_allclose(varimax(weight * scale), found * scale, rtol=1e-6)
 
 
 def test_it_is_scikit_learns():
@@ -51,7 +56,7 @@ def test_it_is_scikit_learns():
 
 
 def test_a_simple_structure_is_found_whatever_its_scale_and_the_likelihood_stays():
-    simple = np.kron(np.eye(2), np.ones((4, 1))) * np.linspace(0.3, 2.0, 8)[:, None]
+    simple = np.repeat(np.eye(2), [3, 5], axis=0) * np.linspace(2.0, 0.3, 8)[:, None]
     turn = np.array([[0.8, -0.6], [0.6, 0.8]])
     with jax.enable_x64(True):
         found = np.asarray(varimax(simple @ turn))
@@ -70,6 +75,14 @@ def test_one_factor_rows_of_zero_and_bad_input():
         varimax(jnp.ones(3))
     with pytest.raises(ValueError, match=r"weight holds 1 NaN or infinite value, .*; give the loadings of a fit"):
         varimax(jnp.array([[1.0, jnp.nan]]))
+    with pytest.raises(ValueError, match=r"weight must be \[d, q\], got \[0, 2\]"):
+        varimax(np.zeros((0, 2)))
+    with pytest.raises(TypeError, match=r"must be an array \[d, q\], got FactorAnalysis; give params.weight"):
+        varimax(factor_analysis.FactorAnalysis(jnp.zeros(3), weight, jnp.ones(3)))
+    with pytest.raises(TypeError, match="real numbers, got complex64"):
+        varimax(weight.astype(complex))
+    whole = np.array([[1, 2], [3, 4], [0, 1]])
+    np.testing.assert_array_equal(varimax(whole), varimax(whole.astype(np.float32)))
     with pytest.raises(ValueError, match="max_sweeps must be at least 1"):
         varimax(weight, max_sweeps=0)
 

@@ -222,7 +222,10 @@ def main() -> None:
         sys.exit(0)
     if importlib.util.find_spec("tyro") is None or importlib.util.find_spec("matplotlib") is None:
         sys.exit("the command line needs tyro and matplotlib: pip install 'vaejax[cli]'")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {in_flags(str(message))}", file=sys.stderr)
+    command = arguments[0] if arguments else ""
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {in_flags(str(message), command)}", file=sys.stderr
+    )
     try:
         options = _parse(arguments)
         code = _HANDLERS[type(options)](options)
@@ -239,7 +242,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         known = isinstance(error, ValueError | TypeError | OSError | FloatingPointError)
-        told = in_flags(str(error))
+        told = in_flags(str(error), command)
         sys.exit(f"vaejax: {told}" if known else f"vaejax: {type(error).__name__}: {told} (--debug shows the trace)")
     sys.exit(code)
 

@@ -18,8 +18,8 @@ class FitResult(NamedTuple):
     Attributes:
         params: at the last step.
         trace: ``[T + 1]`` what is maximised (the log-likelihood of all data; with a penalty their sum; for CAVI the ELBO) before each
-            step and after the last, nats; NaN beyond the steps made: ``trace[: num_steps + 1]``. It never falls but where ``reseeded`` says
-            that components began anew.
+            step and after the last, nats; NaN beyond the steps made: ``trace[: num_steps + 1]``. It never falls, rounding apart, but
+            where ``reseeded`` says that components began anew.
         num_steps: how many were made.
         converged: whether the last step gained less than the tolerance.
         reseeded: ``[T]`` how many components were found collapsed after each step and began anew; None where none can collapse.
@@ -41,15 +41,21 @@ class FitResult(NamedTuple):
 
     def __repr__(self) -> str:
         """A line instead of all arrays."""
-        shapes = jax.tree.map(lambda leaf: "×".join(map(str, jnp.shape(leaf))) or "1", self.params)
-        fields: dict[str, Any] = getattr(shapes, "_asdict", dict)()
-        inside = ", ".join(f"{name} {shape}" for name, shape in fields.items() if isinstance(shape, str))
+        arrays = all(isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in jax.tree.leaves(self))
+        if not arrays or self.trace is None or self.num_steps is None:
+            # A tree of something else in its shape, such as in_axes.
+            return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
+        fields: dict[str, Any] = getattr(self.params, "_asdict", dict)()
+        shapes = {
+            name: "×".join(map(str, np.shape(leaf))) or "1" for name, leaf in fields.items() if hasattr(leaf, "shape")
+        }
+        inside = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         what = f"FitResult of {type(self.params).__name__}({inside})"
         if not checks.is_concrete(self) or np.ndim(self.num_steps):
             return what
-        ended = "converged" if self.converged else "not converged"
+        steps, ended = int(self.num_steps), "converged" if self.converged else "not converged"
         starts = "" if self.starts is None or len(self.starts) == 1 else f", the best of {len(self.starts)} starts"
-        return f"{what} after {int(self.num_steps)} steps, {ended} at {float(self.objective):.6g} nats{starts}"
+        return f"{what} after {steps} step{'s' * (steps != 1)}, {ended} at {float(self.objective):.6g} nats{starts}"
 
     @property
     def objective(self) -> Array:

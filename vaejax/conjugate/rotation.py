@@ -15,8 +15,9 @@ def varimax(weight: Array, *, normalize: bool = True, max_sweeps: int = 100, tol
     """W R for the rotation R under which each column of W has few large entries: Kaiser's varimax.
 
     R maximises Σ_k [Σ_j v_jk⁴ / d − (Σ_j v_jk² / d)²] of V = W R, the variance of the squared loadings within factors. Columns come out in
-    falling order of their squares, the largest entry of each positive. W Wᵀ, and with it log-likelihood and noise, stay as they are:
-    ``params._replace(weight=varimax(params.weight))`` is the same density with other factors, which stay uncorrelated.
+    falling order of their squares, the largest entry of each positive (of normalised rows where those are sought). W Wᵀ, and with it
+    log-likelihood and noise, stay as they are: ``params._replace(weight=varimax(params.weight))`` is the same density with other factors,
+    which stay uncorrelated. Differentiable forwards only (`jax.jvp`).
 
     Args:
         weight: ``[d, q]`` W.
@@ -26,7 +27,7 @@ def varimax(weight: Array, *, normalize: bool = True, max_sweeps: int = 100, tol
         tolerance: angle in radians below which no plane turns any more.
 
     Raises:
-        ValueError: no matrix; NaN.
+        TypeError, ValueError: no matrix of real numbers; NaN.
 
     Source:
         Kaiser 1958.
@@ -38,8 +39,12 @@ def varimax(weight: Array, *, normalize: bool = True, max_sweeps: int = 100, tol
         >>> bool(jnp.abs(varimax(simple @ turn) - simple).max() < 1e-4)
         True
     """
-    weight = jnp.asarray(weight)
-    if weight.ndim != 2:
+    if not hasattr(weight, "dtype"):
+        raise TypeError(f"weight must be an array [d, q], got {type(weight).__name__}; give params.weight of a fit")
+    if not jnp.issubdtype(weight.dtype, jnp.floating) and not jnp.issubdtype(weight.dtype, jnp.integer):
+        raise TypeError(f"weight must hold real numbers, got {weight.dtype}")
+    weight = jnp.asarray(weight, jnp.result_type(weight, jnp.float32))
+    if weight.ndim != 2 or not weight.size:
         raise ValueError(f"weight must be [d, q], got {list(weight.shape)}; give the loadings of one fit")
     checks.finite(weight, "weight", remedy="give the loadings of a fit that ended well")
     checks.positive_int(max_sweeps, "max_sweeps")
@@ -78,8 +83,9 @@ def _varimax(weight: Array, normalize: bool, max_sweeps: int, tolerance: Array) 
 
     start = (jnp.eye(count, dtype=weight.dtype), jnp.full((), jnp.inf, weight.dtype), jnp.zeros((), jnp.int32))
     found = weight @ jax.lax.while_loop(more, sweep, start)[0]
-    found = found[:, jnp.argsort(-jnp.sum(found**2, 0))]
-    return found * signs(found)
+    turned = found / jnp.where(length > 0, length, 1.0) if normalize else found
+    order = jnp.argsort(-jnp.sum(turned**2, 0))
+    return found[:, order] * signs(turned[:, order])
 
 
 def correlations(weight: Array, noise: Array) -> np.ndarray:

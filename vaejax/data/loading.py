@@ -68,7 +68,8 @@ def load(
         key: the array of an .npz that is the data.
         delimiter: of a table; None: found out.
         missing: the cells of a table that stand for a missing value, compared as text.
-        without: columns of a table to leave out, text or numbers, by name (x_0, x_1, … without a header).
+        without: own files: columns to leave out by name, of a table also text (x_0, x_1, … without a header, and for the entries of an
+            array, which become columns).
         dtype: own files: of floats, "float32" or "float64".
         empty_rows: own files: what becomes of rows without any observed value: "refuse", or "drop" with a warning that counts them.
 
@@ -105,7 +106,7 @@ def _options(labels: Any, split: Any, seed: Any, key: Any, delimiter: Any, missi
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{option}= must be text, got {value!r}; write the name as it stands in the file")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ValueError(f"delimiter must be one character, not a quote or line end, got {delimiter!r}")
+        raise ValueError(f"delimiter= must be one character, not a quote or line end, got {delimiter!r}")
     tokens, left_out = (
         _texts(missing, "missing", "write '-99' for -99"),
         _texts(without, "without", "write 'x_0' for 0"),

@@ -1,16 +1,18 @@
 """Datasets from one's own files: arrays (.npy, .npz) and tables (.csv, .tsv, .txt)."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaejax import checks
 from vaejax.data.datasets import Dataset, batches
 from vaejax.data.errors import DataFileError, MissingDataError, one_line
 from vaejax.data.numpy_files import names_of, npz_names, read_npy, read_npz
 from vaejax.data.splits import PARTS, cut, permutation
-from vaejax.data.table import MISSING, read_table
+from vaejax.data.table import MISSING, columns_left, of_the_header, read_table
 from vaejax.data.values import clean, codes, with_observations
 
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt")
@@ -58,9 +60,12 @@ def load_file(path: Path, options: Options) -> Dataset:
         raise MissingDataError(f"there is no file {path}; looked from the folder {Path.cwd()}: check the path")
     _check_options(path, suffix, options)
     raw = {".npy": _npy, ".npz": _npz}.get(suffix, _table)(path, options)
+    if options.without and suffix in (".npy", ".npz"):
+        raw = _without(raw, options.without, path)
     whole = suffix not in (".npy", ".npz")
     x, mask = clean(raw.x, raw.place, whole_numbers=whole, dtype=options.dtype)
     kept = with_observations(mask, len(x), raw.place, drop=options.empty_rows == "drop")
+    mask = None if mask is None or mask[kept].all() else mask
     coded, names = (None, None) if raw.labels is None else codes(raw.labels, str(path))
     rows = _rows(path, raw, kept, options)
     return Dataset(
@@ -75,7 +80,7 @@ def load_file(path: Path, options: Options) -> Dataset:
 
 
 def _check_options(path: Path, suffix: str, options: Options) -> None:
-    of_tables = ("delimiter", "missing", "without")
+    of_tables = ("delimiter", "missing")
     foreign = {".npy": ("labels", "key", *of_tables), ".npz": of_tables}.get(suffix, ("key",))
     for name in foreign:
         if getattr(options, name) != Options._field_defaults[name]:
@@ -97,6 +102,10 @@ def _rows(path: Path, raw: _Raw, kept: np.ndarray, options: Options) -> dict[str
             known = [*cut(known[0][order], options.split[:2]), known[1]]
         parts = known
     rows = dict(zip(PARTS, parts))
+    given = () if raw.lengths is None else tuple(raw.lengths)
+    unseen = [part for part in given if not len(rows[part])]
+    if unseen:
+        raise DataFileError(f"{path}: no row of {' and '.join(unseen)} has an observed value; give some that do")
     empty = [part for part, share in zip(PARTS, options.split) if share > 0 and not len(rows[part])]
     if empty:
         raise DataFileError(
@@ -111,6 +120,12 @@ def _table(path: Path, options: Options) -> _Raw:
         path, labels=options.labels, without=options.without, delimiter=options.delimiter, missing=options.missing
     )
 
+    if options.without and of_the_header(table.columns):
+        warnings.warn(
+            f"{path}: line 1 was taken for the header, and some of its cells are numbers; if it is data, put a line of names before it",
+            stacklevel=checks.outside(),
+        )
+
     def place(row: int, entry: tuple[int, ...]) -> str:
         where = f"{path}, line {table.lines[row]}"
         if not entry:
@@ -118,6 +133,19 @@ def _table(path: Path, options: Options) -> _Raw:
         return f"{where}, column {entry[0] + 1 if table.columns is None else repr(one_line(table.columns[entry[0]]))}"
 
     return _Raw(table.values, table.labels, place, table.columns)
+
+
+def _without(raw: _Raw, names: tuple[str, ...], path: Path) -> _Raw:
+    """An array's rows without the entries of those names, which leaves columns; a table has never read them."""
+    shape = raw.x.shape[1:]
+    known = [f"x_{j}" for j in range(int(np.prod(shape)))]
+    kept = columns_left(path, known, None, names)
+
+    def place(row: int, entry: tuple[int, ...]) -> str:
+        return raw.place(row, tuple(map(int, np.unravel_index(kept[entry[0]], shape))) if entry else ())
+
+    columns = tuple(known[j] for j in kept)
+    return raw._replace(x=raw.x.reshape(len(raw.x), -1)[:, kept], place=place, columns=columns)
 
 
 def _npy(path: Path, options: Options) -> _Raw:

@@ -19,10 +19,10 @@ def fractions(split: Any) -> tuple[float, float, float]:
     try:
         values = tuple(float(part) for part in split)
     except (TypeError, ValueError):
-        raise TypeError(f"split must be {wanted}, got {split!r}") from None
+        raise TypeError(f"split= must be {wanted}, got {split!r}") from None
     sums = abs(math.fsum(values) - 1) < 1e-6  # False for NaN
     if len(values) != 3 or not sums or values[0] <= 0 or min(values) < 0:
-        raise ValueError(f"split must be {wanted}, got {split!r}")
+        raise ValueError(f"split= must be {wanted}, got {split!r}")
     return values
 
 
@@ -37,9 +37,9 @@ def permutation(n: int, seed: int) -> np.ndarray:
         [3, 2, 1, 0, 4, 5]
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed must be an integer, got {seed!r} of type {type(seed).__name__}")
+        raise TypeError(f"seed= must be an integer, got {seed!r} of type {type(seed).__name__}")
     if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+        raise ValueError(f"seed= must be at least 0, got {seed}")
     # Raw words of a bit generator: numpy promises that their stream stays, and does not promise it of Generator.permutation.
     words = np.asarray(np.random.PCG64(int(seed)).random_raw(n))
     return np.argsort(words, kind="stable")

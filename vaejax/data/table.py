@@ -7,7 +7,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,7 +122,7 @@ def _parse(
         rows = itertools.chain([first], rows)
     names = header or [f"x_{j}" for j in range(len(first[1]))]
     at = _label_column(path, header, labels)
-    numbers_at = _number_columns(path, names, at, without)
+    numbers_at = columns_left(path, names, at, without)
     # float() reads 1_000 as a thousand, and does not know a number that stands for "missing": such files go cell by cell.
     quick = "_" not in text and not any(_number(token) is not None for token in missing)
     layout = _Layout(path, len(first[1]), header, at, numbers_at, missing, quick)
@@ -188,7 +188,8 @@ def _label_column(path: Path, header: list[str] | None, labels: str | None) -> i
     return header.index(labels)
 
 
-def _number_columns(path: Path, names: list[str], label_at: int | None, without: tuple[str, ...]) -> list[int]:
+def columns_left(path: Path, names: list[str], label_at: int | None, without: tuple[str, ...]) -> list[int]:
+    """Where the columns of numbers stand that are not to be left out."""
     for name in without:
         _refuse_unknown(path, names, name)
     kept = [i for i, name in enumerate(names) if i != label_at and name not in without]
@@ -204,7 +205,14 @@ def _refuse_unknown(path: Path, names: list[str], name: str) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataFileError(f"{path} has no column {name!r}{hint} (it has {names_of(tuple(names))})")
+        header = of_the_header(names)
+        raise DataFileError(f"{path} has no column {name!r}{hint} (it has {names_of(tuple(names))}){header}")
+
+
+def of_the_header(names: Sequence[str] | None) -> str:
+    """A remark where a header looks like a row of data."""
+    numbers = names is not None and any(_number(name) is not None for name in names)
+    return " (line 1, which has text, was taken for the header)" if numbers else ""
 
 
 def _row(layout: _Layout, line: int, row: list[str]) -> tuple[str, list[float]]:
@@ -251,8 +259,7 @@ def _cell(layout: _Layout, line: int, column: int, cell: str) -> float:
         hint = "say delimiter=' ' if blanks separate the cells"
     else:
         hint = "name a column of text as labels=, leave it out (without=), or list the token in missing="
-        if layout.header is not None and any(_number(name) is not None for name in layout.header):
-            hint += " (line 1, which has text, was taken for the header)"
+        hint += of_the_header(layout.header)
     raise DataFileError(f"{where} is no number: {one_line(cell)!r}; {hint}")
 
 

@@ -42,7 +42,7 @@ def clean(
         >>> clean(np.array([[1.0, np.nan]]), lambda row, entry: "", whole_numbers=True)
         (array([[1, 0]], dtype=uint8), array([[ True, False]]))
     """
-    if x.dtype.kind in "biu":
+    if x.dtype.kind in "biu" and (np.dtype(dtype) != np.float64 or _fits_int32(x)):
         return _integers(x, place), None
     # float16 would overflow in the comparison with the largest float32.
     x = x if x.dtype.itemsize > 2 else x.astype(np.float32)
@@ -55,7 +55,7 @@ def clean(
         mask = None
     else:
         x = np.where(mask, x, 0)
-    if whole_numbers and (x == np.floor(x)).all() and x.min() >= _INT32.min and x.max() <= _INT32.max:
+    if whole_numbers and (x == np.floor(x)).all() and _fits_int32(x):
         return _integers(x.astype(np.int32), place), mask
     return x.astype(wanted), mask
 
@@ -88,15 +88,17 @@ def with_observations(
     return np.flatnonzero(seen)
 
 
+def _fits_int32(x: np.ndarray) -> bool:
+    return bool(x.min() >= _INT32.min and x.max() <= _INT32.max)
+
+
 def _integers(x: np.ndarray, place: Callable[[int, tuple[int, ...]], str]) -> np.ndarray:
     smallest, largest = int(x.min()), int(x.max())
     if smallest >= 0 and largest <= 255:
         return x.astype(np.uint8)
-    if smallest < _INT32.min or largest > _INT32.max:
+    if not _fits_int32(x):
         bad = (x > _INT32.max) if largest > _INT32.max else (x < _INT32.min)
-        _refuse(
-            bad, x, place, "is beyond int32", "rescale the data, or save them as float32 where rounding is harmless"
-        )
+        _refuse(bad, x, place, "is beyond int32", "rescale the data, or read them with dtype='float64'")
     return x.astype(np.int32)
 
 

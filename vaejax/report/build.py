@@ -68,10 +68,6 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
     if options.without:
         chosen["without"] = options.without
     if own:
-        if 0 in options.split:
-            raise ValueError(
-                f"split={options.split} leaves a part empty, and training wants rows to watch and to report on; give each a share"
-            )
         chosen |= {"split": options.split, "seed": options.split_seed}
     elif changed := [
         f for f in ("split", "split_seed", "levels") if getattr(options, f) != getattr(settings.Data(), f)
@@ -83,6 +79,10 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
         where = None
     # Own files say where they are.
     dataset = data.load(config.name, None if own or not needs_files(config.name) else where, **chosen)
+    if not all(len(part.x) for part in dataset[:3]):
+        raise ValueError(
+            f"split={options.split} leaves a part empty, and training wants rows to watch and to report on; give each a share"
+        )
     if options.levels is not None:
         dataset = dataset._replace(levels=checks.positive_int(options.levels, "levels"))
     digest = fingerprint((dataset[:3], dataset.labels))

@@ -15,6 +15,7 @@ from vaejax.conjugate import factor_analysis
 from vaejax.report import pictures
 from vaejax.report.exact_models import KINDS
 from vaejax.report.exact_results import Candidate, OfParts, Plan, counted, in_words, write
+from vaejax.report.exact_sheets import write_table
 from vaejax.report.exact_table import PARTS, Table, open_table
 from vaejax.report.options import in_flags
 from vaejax.report.run import new_run_directory, write_figures
@@ -71,7 +72,7 @@ def run(planned: Plan) -> str:
             agreement = _agreement(planned, rows)
             sheet = kind.sheet(chosen.params, options, planned.table)
             write(planned, directory, candidates, chosen, rows, agreement)
-            sheet.write(directory)
+            write_table(directory / f"{sheet.name}.csv", sheet.columns, sheet.rows)
             names = _draw(planned, directory, chosen) if options.figures else []
     except BaseException:
         with contextlib.suppress(OSError):  # something is in it already

@@ -99,9 +99,13 @@ def _num_rows(table: Table) -> int:
     return len(table.parts["train"].x)
 
 
+def _columns(table: Table) -> str:
+    return f"{len(table.columns)} column{'s' * (len(table.columns) != 1)}"
+
+
 def _latent_sizes(options: fit_options.Ppca, table: Table, largest: int, why: str, rows: bool = False) -> list[int]:
     count = _num_rows(table) if rows else len(table.columns)
-    limit = f"{count} {'training row' if rows else 'column'}{'s' * (count != 1)}"
+    limit = f"{count} training row{'s' * (count != 1)}" if rows else _columns(table)
     if largest < 1:
         raise ValueError(
             f"{table.name} has {limit}{'' if rows else ' to fit'}, too few for one latent dimension; {why}"
@@ -134,6 +138,10 @@ def _fa_most(table: Table) -> int:
 
 
 def _fa_sizes(options: fit_options.Fa, table: Table) -> list[int]:
+    if len(table.columns) < 3:
+        raise ValueError(
+            f"{table.name} has {_columns(table)} to fit, and factor analysis needs at least 3; use vaejax fit ppca"
+        )
     why = "more factors have more free numbers than the covariance that they explain"
     return _latent_sizes(options, table, _fa_most(table), why)
 

@@ -4,7 +4,6 @@ params.npz     the parameters, and what the columns were standardised by     loa
 summary.json   settings, criteria, log-likelihoods     rows.csv   a line for each row, in the order of the source
 """
 
-import csv
 import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import vaejax
 from vaejax import evaluate
 from vaejax.conjugate import FitResult
 from vaejax.report.exact_models import Kind
+from vaejax.report.exact_sheets import write_table
 from vaejax.report.exact_table import PARTS, Table
 from vaejax.report.run import write_summary
 from vaejax.types import Params
@@ -105,8 +105,8 @@ def in_words(planned: Plan, candidates: list[Candidate], chosen: Candidate, agre
 
 
 def _larger(planned: Plan, candidates: list[Candidate], chosen: Candidate) -> list[str]:
-    """A hint where the best size is the largest that was tried, and larger ones are possible."""
-    largest = max(one.size for one in candidates)
+    """A hint where the best size is the largest that was tried, none was refused, and larger ones are possible."""
+    largest = max(planned.sizes)
     more = range(largest + 1, min(largest + 5, planned.kind.most(planned.table)) + 1)
     if len(candidates) == 1 or chosen.size < largest or not more:
         return []
@@ -177,11 +177,4 @@ def _write_rows(path: Path, planned: Plan, chosen: Candidate, rows: OfParts) -> 
     columns["log_density"] = np.concatenate([chosen.log_prob[part] for part in PARTS])
     columns |= {name: np.concatenate([rows[part][name] for part in PARTS]) for name in rows["train"]}
     order = np.argsort(places, kind="stable")
-    told = [
-        [f"{value:.8g}" for value in values[order]] if np.asarray(values).dtype.kind == "f" else values[order].tolist()
-        for values in columns.values()
-    ]
-    with open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*told))
+    write_table(path, list(columns), zip(*(values[order].tolist() for values in columns.values())))

@@ -1,9 +1,9 @@
 """What ``vaejax fit`` fits: the rows of a dataset in float64, checked at the door."""
 
+import shlex
 import warnings
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from vaejax import checks, data
@@ -80,7 +80,7 @@ def open_table(name: str, options: Options, *, varied: bool) -> Table:
         UserWarning: rows without a value, which are left out; columns that count the rows.
     """
     dataset, left_out = _load(name, options)
-    dataset = _with_observations(_without(_flat(dataset), left_out))
+    dataset = _without(_flat(dataset), left_out)
     columns = dataset.columns or ()
     train = dataset.train
     _refuse_unseen(dataset)
@@ -105,7 +105,7 @@ def open_table(name: str, options: Options, *, varied: bool) -> Table:
 
 
 def _load(name: str, options: Options) -> tuple[data.Dataset, tuple[str, ...]]:
-    """The dataset, and the columns that are still to be left out: those of a table, which may be text, are not even read."""
+    """The dataset, and the columns that are still to be left out: of own files they are never read."""
     folder = options.data_dir
     if folder is not None and not folder.is_dir():
         raise NotADirectoryError(
@@ -115,18 +115,9 @@ def _load(name: str, options: Options) -> tuple[data.Dataset, tuple[str, ...]]:
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if options.missing:
         chosen["missing"] = (*data.MISSING, *options.missing)
-    path = data.own_path(name)
-    if path is not None:
-        unread = path.suffix.lower() not in (".npy", ".npz")
-        if unread and options.without:
-            chosen["without"] = options.without
-        own: dict[str, Any] = {
-            "split": options.split,
-            "seed": options.split_seed,
-            "dtype": "float64",
-            "empty_rows": "drop",
-        }
-        return data.load(name, folder, **chosen, **own), () if unread else options.without
+    if data.own_path(name) is not None:
+        own: dict[str, Any] = {"split": options.split, "seed": options.split_seed, "without": options.without}
+        return data.load(name, folder, **chosen, **own, dtype="float64", empty_rows="drop"), ()
     for field in ("split", "split_seed"):
         if getattr(options, field) != getattr(Options(), field):
             flag = field.replace("_", "-")
@@ -166,56 +157,30 @@ def _without(dataset: data.Dataset, names: tuple[str, ...]) -> data.Dataset:
 
 
 def _refuse_constant(dataset: data.Dataset) -> None:
+    if len(dataset.train.x) == 1:
+        raise ValueError(f"{dataset.name}: 1 training row says nothing of how the columns vary; give more")
     names = [name for name, constant in zip(dataset.columns or (), constant_entries(dataset.train)) if constant]
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise ValueError(
             f"{dataset.name}: columns that never vary in the training rows have no density; leave them out: --without "
-            f"{' '.join(map(_quoted, names[:_NAMED]))}{more}"
+            f"{' '.join(map(shlex.quote, names[:_NAMED]))}{more}"
         )
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if set(name) & set(" '\"$;&|()<>*?`\\") else name
-
-
-def _with_observations(dataset: data.Dataset) -> data.Dataset:
-    """Without the rows that have no observed value left."""
-    seen = {
-        part: np.ones(len(batch.x), bool) if batch.mask is None else np.asarray(batch.mask).any(axis=1)
-        for part, batch in zip(PARTS, dataset[:3])
-    }
-    empty = sum(int((~rows).sum()) for rows in seen.values())
-    if not empty:
-        return dataset
-    rows = "1 row has" if empty == 1 else f"{empty} rows have"
-    if not seen["train"].any():
-        raise ValueError(f"{dataset.name}: no training row has an observed value in the columns that are fitted")
-    warnings.warn(
-        f"{dataset.name}: {rows} no observed value in the columns that are fitted: left out",
-        stacklevel=checks.outside(),
-    )
-
-    def kept(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
-        return arrays and {part: values[seen[part]] for part, values in arrays.items()}
-
-    parts = {part: jax.tree.map(lambda leaf, part=part: leaf[seen[part]], getattr(dataset, part)) for part in PARTS}
-    return dataset._replace(**parts, labels=kept(dataset.labels), rows=kept(dataset.rows))
 
 
 def _warn_of_counters(dataset: data.Dataset) -> None:
     """Says which columns only number the rows."""
-    rows = np.concatenate([np.asarray(part.x) for part in dataset[:3]])
-    if len(rows) < _COUNTED or any(part.mask is not None for part in dataset[:3]):
-        return
-    ordered = np.sort(rows, axis=0)
-    for j in np.flatnonzero((np.diff(ordered, axis=0) == 1).all(axis=0)):
-        name = (dataset.columns or ())[j]
-        warnings.warn(
-            f"{dataset.name}: column {name!r} numbers the rows from {ordered[0, j]:g} to {ordered[-1, j]:g}; if it says nothing else, "
-            f"leave it out: --without {_quoted(name)}",
-            stacklevel=checks.outside(),
-        )
+    columns = dataset.columns or ()
+    x = np.concatenate([np.asarray(part.x) for part in dataset[:3]])
+    seen = np.concatenate([np.ones(part.x.shape, bool) if part.mask is None else part.mask for part in dataset[:3]])
+    for j in np.flatnonzero(seen.all(axis=0) & (len(x) >= _COUNTED)):
+        ordered = np.sort(x[:, j])
+        if (np.diff(ordered) == 1).all() and ordered[0] == np.floor(ordered[0]):
+            warnings.warn(
+                f"{dataset.name}: column {columns[j]!r} numbers the rows from {ordered[0]:g} to {ordered[-1]:g}; if it says nothing else, "
+                f"leave it out: --without {shlex.quote(columns[j])}",
+                stacklevel=checks.outside(),
+            )
 
 
 def _refuse_unseen(dataset: data.Dataset) -> None:
@@ -223,7 +188,7 @@ def _refuse_unseen(dataset: data.Dataset) -> None:
     if len(unseen):
         name = (dataset.columns or ())[unseen[0]]
         raise ValueError(
-            f"{dataset.name}: column {name!r} has no value in the training rows; leave it out: --without {_quoted(name)}"
+            f"{dataset.name}: column {name!r} has no value in the training rows; leave it out: --without {shlex.quote(name)}"
         )
 
 

@@ -24,7 +24,7 @@ class Table:
     missing: tuple[str, ...] = ()
     """Own tables: more words that stand for a missing cell (besides empty, NA, NaN, ?, ., null, None)."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Own files: fractions of the rows that train, validate and test; 1 0 0 fits all rows."""
+    """Own files: fractions of the rows that train, validate and test; 1 0 0 fits all (of an npz with parts, those of train)."""
     split_seed: int = 0
     """Own files: seed of the split."""
     data_dir: Annotated[Path | None, arg(metavar="DIR")] = None

@@ -27,28 +27,42 @@ _FLAGS = {
     "labels": "labels", "missing": "missing", "delimiter": "delimiter", "without": "without", "key": "array", "split": "split",
     "seed": "split-seed", "directory": "data-dir", "prior_count": "prior-count", "covariance": "covariance",
 }  # fmt: skip
+# Of vaejax data, which knows no split.
+_OF_DATA = {"directory": "directory", "split": None, "seed": None}
+_VALUE = r"""\([\d., ]*\)|'[^']*'|"[^"]*"|(?<=prior_count=)\d+"""
 
 
-def in_flags(text: str) -> str:
+def in_flags(text: str, command: str = "") -> str:
     """A message of the library, its arguments called by the names of the command line.
+
+    Only what stands free, ``name=`` or ``name='value'``, is taken for an argument: paths and cells may hold the same letters.
+
+    Args:
+        text: the message.
+        command: the first word of the command line.
 
     Examples:
         >>> in_flags("name a column of text as labels=, or leave it out (without=)")
         'name a column of text as --labels, or leave it out (--without)'
         >>> in_flags("split=(0.7, 0.1, 0.2) of 4 rows; take covariance='diag'")
         '--split 0.7 0.1 0.2 of 4 rows; take --covariance diag'
+        >>> in_flags("there is no file split=1/x.csv")
+        'there is no file split=1/x.csv'
     """
+    names = {name: flag for name, flag in (_FLAGS | (_OF_DATA if command == "data" else {})).items() if flag}
 
     def flag(found: re.Match) -> str:
         value = found["value"] or ""
         if value.startswith("("):
             value = value.strip("()").replace(",", "")
-        elif value.strip("'") and " " not in value:
-            value = value.strip("'")
-        return f"--{_FLAGS[found['name']]}{' ' * bool(value)}{value}"
+        elif re.fullmatch(r"(['\"])[\w.-]+\1", value):
+            value = value[1:-1]
+        return f"--{names[found['name']]}{' ' * bool(value)}{value}"
 
-    # Not the keywords of a call that the message spells out.
-    return re.sub(rf"(?<!\.\.\., )\b(?P<name>{'|'.join(_FLAGS)})=(?P<value>\([^)]*\)|'[^']*'|\d+)?", flag, text)
+    # Not the keywords of a call that a message spells out.
+    return re.sub(
+        rf"(?<![^\s(])(?<!\.\.\., )(?P<name>{'|'.join(names)})=(?P<value>{_VALUE})?(?=[\s,;:.)]|$)", flag, text
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ class Density:
 
     _module: ModuleType
     _missing = "Leave incomplete rows out."
+    _missing_later = _missing
     params_: Any
     random_state: Any
 
@@ -36,7 +37,7 @@ class Density:
 
     def _opened(self, X: Any, sample_weight: Any, **limits: int) -> Batch:
         """Rows to fit, in one of the two precisions."""
-        X = self._complete(X, ensure_min_samples=2, **limits)
+        X = self._complete(X, self._missing, ensure_min_samples=2, **limits)
         if sample_weight is None:
             return Batch(X)
         weight = check_array(sample_weight, dtype=X.dtype, ensure_2d=False, input_name="sample_weight")
@@ -49,19 +50,19 @@ class Density:
             raise ValueError(f"at least 2 rows need a positive sample_weight, got {count}; that of the others is zero")
         return Batch(X, weight=weight)
 
-    def _complete(self, X: Any, **limits: Any) -> Any:
+    def _complete(self, X: Any, missing: str, **limits: Any) -> Any:
         """Rows as scikit-learn checks them; where it finds NaN, what serves missing entries."""
         try:
             return validate_data(self, X, dtype=FLOATS, **limits)
         except ValueError as error:
             if "contains NaN" not in str(error):
                 raise
-            raise ValueError(f"{str(error).splitlines()[0]} {self._missing}") from None
+            raise ValueError(f"{str(error).splitlines()[0]} {missing}") from None
 
     def _of_rows(self, function: Callable, X: Any) -> np.ndarray:
         """A function of (module, params, x), in the precision of the fit or of X, whichever is higher; returned in that of X."""
         check_is_fitted(self, "params_")
-        X = self._complete(X, reset=False)
+        X = self._complete(X, self._missing_later, reset=False)
         dtype = np.result_type(X, self.params_.mean)
         params, x = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), (self.params_, X))
         return computed(dtype, _compiled, function, self._module, params, x).astype(X.dtype, copy=False)

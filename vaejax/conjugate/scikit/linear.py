@@ -101,6 +101,7 @@ class ProbabilisticPCA(LinearGaussian):
 
     _module = ppca
     _missing = "vaejax.conjugate.ppca.fit_em(key, Batch(X, mask=~numpy.isnan(X)), n_components) serves missing entries."
+    _missing_later = "vaejax.conjugate.ppca.posterior(params_, Batch(X, mask=~numpy.isnan(X))) serves missing entries."
 
     def __init__(self, n_components: int = 1, *, random_state: Any = None) -> None:
         self.n_components = n_components
@@ -166,6 +167,9 @@ class FactorAnalysis(LinearGaussian):
 
     _module = factor_analysis
     _missing = "vaejax.conjugate.factor_analysis.fit_em(key, Batch(X, mask=~numpy.isnan(X)), n_components) serves missing entries."
+    _missing_later = (
+        "vaejax.conjugate.factor_analysis.posterior(params_, Batch(X, mask=~numpy.isnan(X))) serves missing entries."
+    )
 
     def __init__(
         self,
