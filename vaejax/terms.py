@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from vaejax import checks
+from vaejax import checks, random
 from vaejax.dists import closed_form, masked_log_prob
 from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch, call, declares, observed
 
@@ -62,7 +62,7 @@ def log_terms(
     batch = as_batch(batch)
     # Folded in one by one: the keys that nobody declares are never made.
     sample_key, encoder_key, prior_key, decoder_key = (
-        [jax.random.fold_in(key, i) for i in range(4)] if training else (key, None, None, None)
+        [random.fold_in(key, i) for i in range(4)] if training else (key, None, None, None)
     )
     extra = {"context": batch.context, "mask": batch.mask}
     posterior = call(model.posterior, params, observed(batch), key=encoder_key, **extra)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaejax import checks
+from vaejax import checks, random
 from vaejax.types import Array, Batch, Key, as_batch, default_float, observed
 
 
@@ -44,7 +44,7 @@ def binarize(key: Key, x: Array, *, levels: int | None = None) -> Array:
                 "fit(preprocess=) prepares its validation data itself, so give those as they came"
             )
         checks.values(x, lambda v: (v >= 0) & (v <= 1), "float images to binarise", "values in [0, 1]")
-        return jax.random.bernoulli(key, x).astype(default_float())
+        return (random.uniform(key, x.shape, x.dtype) < x).astype(default_float())
     if levels is None:
         raise ValueError(
             f"integer images (dtype {x.dtype}) need levels=, the grey level that stands for 1 (255 for 8-bit images)"
@@ -60,7 +60,7 @@ def binarize(key: Key, x: Array, *, levels: int | None = None) -> Array:
 def _binarize_bytes(key: Key, x: Array, levels: int) -> Array:
     byte_key, round_key = jax.random.split(key)
     # One 32-bit word feeds four entries: asking for uint8 bits would draw a whole word for each.
-    words = jax.random.bits(byte_key, (-(-x.size // 4),), jnp.uint32)
+    words = random.bits(byte_key, (-(-x.size // 4),), jnp.uint32)
     noise = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size].reshape(x.shape)
     scaled = x.astype(jnp.int32) * 256
     threshold = scaled // levels

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from vaejax import random
 from vaejax.dists.backend import Distribution
 from vaejax.types import Array, Key
 
@@ -168,7 +169,8 @@ class Bernoulli(Binomial):
         super().__init__(1, logits, event_ndims)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return jax.random.bernoulli(key, self.probs, (n, *self.logits.shape)).astype(self.logits.dtype)
+        below = random.uniform(key, (n, *self.logits.shape), self.probs.dtype) < self.probs
+        return below.astype(self.logits.dtype)
 
     def entropy(self) -> Array:
         """−Σ p log p + (1−p) log(1−p)."""

@@ -3,11 +3,10 @@
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import checks
+from vaejax import checks, random
 from vaejax.dists.reparameterization import from_noise
 from vaejax.types import Array, Key
 
@@ -52,10 +51,10 @@ def uniform_noise(
     if kind == "sobol":
         return _to_unit(_scrambled_sobol(key, num_samples, batch_shape, event_shape))
     if kind == "independent":
-        return _to_unit(jax.random.bits(key, (num_samples, *batch_shape, *event_shape), jnp.uint32))
+        return _to_unit(random.bits(key, (num_samples, *batch_shape, *event_shape), jnp.uint32))
     if num_samples % 2:
         raise ValueError(f"antithetic noise comes in pairs, so K must be even, got {num_samples}")
-    half = _to_unit(jax.random.bits(key, (num_samples // 2, *batch_shape, *event_shape), jnp.uint32))
+    half = _to_unit(random.bits(key, (num_samples // 2, *batch_shape, *event_shape), jnp.uint32))
     return jnp.concatenate([half, 1 - half])
 
 
@@ -104,7 +103,7 @@ def _scrambled_sobol(key: Key, num_samples: int, batch_shape: tuple[int, ...], e
     # A power of two at a time: SciPy warns of anything else, and the first K points are what is wanted.
     points = qmc.Sobol(size, scramble=False, bits=32).random_base2(max(0, math.ceil(math.log2(num_samples))))
     reversed_points = _reverse_bits((points[:num_samples] * 2.0**32).astype(np.uint32))
-    seeds = jax.random.bits(key, (*batch_shape, *event_shape), jnp.uint32)
+    seeds = random.bits(key, (*batch_shape, *event_shape), jnp.uint32)
     x = jnp.asarray(reversed_points).reshape(num_samples, *(1,) * len(batch_shape), *event_shape)
     # On reversed bits each step lets a bit depend on higher digits alone, which is what makes the scrambling nested; the
     # added seed alone makes each point uniform.

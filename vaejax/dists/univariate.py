@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln, ndtri
 
+from vaejax import random
 from vaejax.dists.backend import Distribution
 from vaejax.types import Array, Key
 
 
 def open_uniform(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
     """Uniform draws on the open interval (0, 1): neither end, at which inverse distribution functions are infinite."""
-    return jax.random.uniform(key, shape, dtype, minval=jnp.finfo(dtype).tiny, maxval=1.0)
+    return random.uniform(key, shape, dtype, float(jnp.finfo(dtype).tiny), 1.0)
 
 
 class _Pair(Distribution):
@@ -85,7 +86,7 @@ class LogNormal(_Pair):
         return jnp.exp(self.loc + self.scale * ndtri(u))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return jnp.exp(self.loc + self.scale * jax.random.normal(key, (n, *self.batch_shape), self.loc.dtype))
+        return jnp.exp(self.loc + self.scale * random.normal(key, (n, *self.batch_shape), self.loc.dtype))
 
     def log_prob(self, value: Array) -> Array:
         """log N(log x; loc, scale²) − log x; −∞ outside x > 0."""

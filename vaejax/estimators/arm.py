@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaejax import random
 from vaejax.dists.factors import Factors
 from vaejax.estimators.base import Terms
 from vaejax.estimators.problem import Values, by_layer, check_layers, problem, redrawn_below, stateless
@@ -76,7 +77,7 @@ def _antithetic(
     def pair(drawn: LogTerms, layer: Factors, z: Array, index: int, key: Key, values: Values) -> Array:
         noise_key, below_key = jax.random.split(key)
         # The uniform noise that this draw came from, 1[u < p] = z, drawn given it.
-        p, v = layer.probs, jax.random.uniform(noise_key, z.shape, layer.logits.dtype)
+        p, v = layer.probs, random.uniform(noise_key, z.shape, layer.logits.dtype)
         u = jnp.where(z > 0.5, p * v, p + (1 - p) * v)
         antithetic = (u > jax.nn.sigmoid(-layer.logits)).astype(z.dtype)
         other = values.at(redrawn_below(drawn, index, antithetic, below_key))

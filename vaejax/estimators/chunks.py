@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaejax import random
 from vaejax.types import Array, Key, LogTerms
 
 # (key, how many draws) -> (their log-terms, pull of (cotangents of them, or arrays with one entry per draw) -> gradients)
@@ -73,7 +74,7 @@ def chunk_runs(num_samples: int, chunk_size: int) -> list[tuple[int, int, int]]:
 
 
 def _keys(key: Key, first: int, count: int) -> Key:
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(first, first + count))
+    return jax.vmap(lambda i: random.fold_in(key, i))(jnp.arange(first, first + count))
 
 
 def _flipped(evaluate: Callable[[Key, int], Any], size: int, key: Key) -> Any:

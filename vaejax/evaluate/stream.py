@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from vaejax import checks, compilation
+from vaejax import checks, compilation, random
 from vaejax.evaluate.encoding import alone
 from vaejax.terms import batch_shape, log_terms
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
@@ -115,7 +115,7 @@ def _merged(
     """The summary of ``num_samples`` draws, ``chunk`` at a time."""
 
     def draw(index: Any, size: int) -> LogTerms:
-        return log_terms(model, params, jax.random.fold_in(key, index), batch, num_samples=size)
+        return log_terms(model, params, random.fold_in(key, index), batch, num_samples=size)
 
     full, rest = divmod(num_samples, chunk)
     total = summary.begin(draw(0, chunk), num_samples)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaejax import checks, compilation
+from vaejax import checks, compilation, random
 from vaejax.train.shuffle import permutation
 from vaejax.train.state import check_parts
 from vaejax.train.step import Metrics, split_key, update
@@ -51,7 +51,7 @@ def take_batch(data: Batch, plan: Plan, index: Any, preprocess: Preprocess | Non
     batch = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds", unique_indices=True), data)
     if sharding is not None:
         batch = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding), batch)
-    return batch if preprocess is None else as_batch(preprocess(jax.random.fold_in(plan.preprocess_key, index), batch))
+    return batch if preprocess is None else as_batch(preprocess(random.fold_in(plan.preprocess_key, index), batch))
 
 
 def make_epoch(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from vaejax import random
 from vaejax.types import Array, Key
 
 _ROUNDS = 8
@@ -36,7 +37,7 @@ def permutation(key: Key, size: int) -> Array:
     half_bits = _LEAST_BITS
     while 4**half_bits < size:
         half_bits += 1
-    tables = jax.random.bits(key, (_ROUNDS, 2**half_bits), jnp.uint32) >> (32 - half_bits)
+    tables = random.bits(key, (_ROUNDS, 2**half_bits), jnp.uint32) >> (32 - half_bits)
 
     def once(numbers: Array) -> Array:
         left, right = numbers >> half_bits, numbers & (2**half_bits - 1)

@@ -1,0 +1,93 @@
+"""Numbers of vaejax.random are those of jax.random, whatever the key, the shape and the type; normal ones but for rounding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import erfinv
+
+from vaejax import random
+
+SHAPES = [(), (3, 0), (2, 3, 5), (1000,)]
+
+
+def same_to_the_bit(found, exact):
+    np.testing.assert_array_equal(found, exact)
+
+
+def same_but_for_rounding(found, exact):
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "compiled"), [*((shape, False) for shape in SHAPES), ((2, 3, 5), True)])
+@pytest.mark.parametrize("kind", ["bits", "uniform", "normal"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, jnp.bfloat16])
+def test_they_are_jaxs(kind, shape, dtype, compiled):
+    compare = same_but_for_rounding if kind == "normal" and dtype == np.float32 else same_to_the_bit
+    with jax.enable_x64(dtype == np.float64):
+        words = {np.float32: jnp.uint32, np.float64: jnp.uint64}.get(dtype, jnp.uint8)
+        wanted = words if kind == "bits" else dtype
+        ours, theirs = (
+            (lambda key, f=f: f(key, shape, wanted)) for f in (getattr(random, kind), getattr(jax.random, kind))
+        )
+        if compiled:
+            ours, theirs = jax.jit(ours), jax.jit(theirs)
+        for seed in (0, 123456789):
+            key = jax.random.key(seed)
+            found, exact = ours(key), theirs(key)
+            assert (found.dtype, found.shape) == (exact.dtype, exact.shape)
+            compare(found, exact)
+        keys = jax.random.split(jax.random.key(5), 4)
+        compare(jax.vmap(ours)(keys), jax.vmap(theirs)(keys))
+
+
+def test_ranges_defaults_and_other_keys():
+    key = jax.random.key(1)
+    low, high = jnp.array([0.0, 2.0, -3.0]), jnp.array([1.0, 2.5, 3.0])
+    np.testing.assert_array_equal(
+        random.uniform(key, (5, 3), jnp.float32, low, high), jax.random.uniform(key, (5, 3), jnp.float32, low, high)
+    )
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            for name in ("uniform", "normal"):
+                found, exact = getattr(random, name)(key, (4,)), getattr(jax.random, name)(key, (4,))
+                assert found.dtype == exact.dtype
+                (same_but_for_rounding if name == "normal" else same_to_the_bit)(found, exact)
+    other = jax.random.key(1, impl="rbg")
+    np.testing.assert_array_equal(random.normal(other, (4,)), jax.random.normal(other, (4,)))
+    np.testing.assert_array_equal(random.bits(other, (4,)), jax.random.bits(other, (4,), jnp.uint32))
+    with jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(random.normal(key, (5,)), jax.random.normal(key, (5,)))
+
+
+@pytest.mark.parametrize("data", [0, 1, 2**32 - 1, np.uint32(77), jnp.int32(5), jnp.int32(-3)])
+def test_folded_keys_are_jaxs(data):
+    key = jax.random.key(8)
+    assert random.fold_in(key, data) == jax.random.fold_in(key, data)
+    assert jax.jit(random.fold_in)(key, jnp.asarray(data, jnp.uint32)) == jax.random.fold_in(
+        key, jnp.asarray(data, jnp.uint32)
+    )
+    keys = jax.random.split(key, 3)
+    found = jax.vmap(random.fold_in, in_axes=(0, None))(keys, data)
+    assert (found == jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)).all()
+    other = jax.random.key(8, impl="rbg")
+    assert random.fold_in(other, 3) == jax.random.fold_in(other, 3)
+
+
+def test_normal_numbers_are_exact_to_the_float():
+    """√2 erf⁻¹(u) in double precision, at the ends of the range too."""
+    key = jax.random.key(2)
+    u = np.asarray(
+        random.uniform(key, (1_000_000,), np.float32, np.nextafter(np.float32(-1), np.float32(0)), 1.0), np.float64
+    )
+    exact = np.sqrt(2) * erfinv(u)
+    found = np.asarray(random.normal(key, (1_000_000,), np.float32), np.float64)
+    assert np.abs(u).max() > 1 - 1e-5
+    assert np.abs(found / exact - 1).max() < 4e-7
+    assert np.abs(np.asarray(jax.random.normal(key, (1_000_000,), np.float32)) / exact - 1).max() > 1e-6
+
+
+def test_one_pass_without_a_loop():
+    """What is won: no loop over the array, and every number from one kernel."""
+    program = jax.jit(lambda key: random.normal(key, (64, 3))).lower(jax.random.key(0)).as_text()
+    assert ("while" in program) == (jax.default_backend() != "cpu")
