@@ -1,5 +1,7 @@
 """Options of the compiler change speed, and nothing else."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,26 @@ def test_values_transformations_and_traces(wide):
     compiled.clear_cache()
     compiled(x, y=2.0)
     assert compiled._cache_size() == 1
+
+
+def test_the_processor_is_asked_about_within_a_trace_too(monkeypatch):
+    """The first program that a process compiles may hold a compiled function."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(compilation, "_has_wide_vectors", functools.cache(compilation._has_wide_vectors.__wrapped__))
+    inner = compilation.jit(lambda x: 2 * x)
+    assert float(jax.jit(lambda x: inner(x) + 1)(3.0)) == 7.0
+    assert jax.jit(jax.vmap(inner))(jnp.arange(2.0)).tolist() == [0.0, 2.0]
+    assert jax.make_jaxpr(inner)(1.0)
+
+
+def test_what_wraps_a_compiled_function_has_its_own_methods(wide):
+    def double(x):
+        assert x.ndim == 0
+        return 2 * x
+
+    mapped = jax.jit(jax.vmap(compilation.jit(double)))
+    assert "2xf32" in mapped.lower(jnp.ones(2)).as_text()
+    assert compilation.jit(double).__name__ == "double"
 
 
 def test_errors_of_the_function_come_through(wide):

@@ -30,31 +30,39 @@ def jit(function: Callable, **options: Any) -> Callable:
         >>> float(double(3.0)), float(jax.grad(double)(3.0))
         (6.0, 2.0)
     """
-    plain: Any = jax.jit(function, **options)
-    wide: Any = jax.jit(function, compiler_options=_WIDE, **options)
+    return _Compiled(function, options)
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+
+class _Compiled:
+    """What `jit` returns. A class, so that whatever wraps it does not take its methods for its own."""
+
+    def __init__(self, function: Callable, options: dict[str, Any]):
+        functools.update_wrapper(self, function)
+        self._plain: Any = jax.jit(function, **options)
+        self._wide: Any = jax.jit(function, compiler_options=_WIDE, **options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _has_wide_vectors():
-            return plain(*args, **kwargs)
+            return self._plain(*args, **kwargs)
         try:
-            return wide(*args, **kwargs)
+            return self._wide(*args, **kwargs)
         except ValueError as error:
             # What JAX says of options within another trace; it says so before anything is run or donated.
             if "top-level" not in str(error):
                 raise
-            return plain(*args, **kwargs)
+            return self._plain(*args, **kwargs)
 
-    def clear_cache() -> None:
-        plain.clear_cache()
-        wide.clear_cache()
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of `jax.jit`."""
+        return (self._wide if _has_wide_vectors() else self._plain).lower(*args, **kwargs)
 
-    # What else one asks of a compiled function.
-    asked: Any = call
-    asked.lower = lambda *args, **kwargs: (wide if _has_wide_vectors() else plain).lower(*args, **kwargs)
-    asked.clear_cache = clear_cache
-    asked._cache_size = lambda: plain._cache_size() + wide._cache_size()
-    return asked
+    def clear_cache(self) -> None:
+        """As that of `jax.jit`."""
+        self._plain.clear_cache()
+        self._wide.clear_cache()
+
+    def _cache_size(self) -> int:
+        return self._plain._cache_size() + self._wide._cache_size()
 
 
 @functools.cache
@@ -64,8 +72,9 @@ def _has_wide_vectors() -> bool:
     try:
         if "avx512f" not in Path("/proc/cpuinfo").read_text():
             return False
-        # Another version of the compiler may know no such option.
-        jax.jit(lambda: 0, compiler_options=_WIDE)()
+        # Another version of the compiler may know no such option; asked at once, also where the first to ask is being traced.
+        with jax.ensure_compile_time_eval():
+            jax.jit(lambda: 0, compiler_options=_WIDE)()
     except (OSError, jax.errors.JaxRuntimeError):
         return False
     return True
