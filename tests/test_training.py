@@ -17,7 +17,7 @@ import pytest
 import vaejax
 from tests.helpers import tree_allclose
 from vaejax import train
-from vaejax.train.epoch import plan_epoch
+from vaejax.train.epoch import plan_epoch, take_batch
 
 
 def parts(optimizer=None, **options):
@@ -208,15 +208,24 @@ def test_epoch_is_a_scan_of_steps_over_preprocessed_batches(key):
 
 
 def test_batches_keep_their_companions(key):
-    """Context, mask and weight travel with their rows."""
-    x = jnp.arange(12.0)[:, None] * jnp.ones((12, 6))
-    data = vaejax.Batch(x, context={"id": jnp.arange(12)}, mask=x > 3, weight=jnp.arange(12.0))
-    from vaejax.train.epoch import take_batch
-
-    batch = take_batch(data, plan_epoch(key, 12, 4), 1, None)
-    np.testing.assert_array_equal(batch.context["id"], batch.x[:, 0])
-    np.testing.assert_array_equal(batch.weight, batch.x[:, 0])
-    np.testing.assert_array_equal(batch.mask, batch.x > 3)
+    """Context, mask and weight travel with their rows, whatever their shapes and types."""
+    rng = np.random.default_rng(0)
+    data = vaejax.Batch(
+        jnp.asarray(rng.integers(0, 255, (12, 3, 2), dtype=np.uint8)),
+        context={
+            "id": jnp.arange(12),
+            "code": jnp.asarray(rng.normal(size=(12, 4)), jnp.bfloat16),
+            "none": jnp.zeros((12, 0)),
+        },
+        mask=jnp.asarray(rng.random((12, 3, 2)) < 0.5),
+        weight=jnp.arange(12.0),
+    )
+    plan = plan_epoch(key, 12, 4)
+    for index, rows in enumerate(np.asarray(plan.order)):
+        batch = take_batch(data, plan, index, None)
+        for found, leaf in zip(jax.tree.leaves(batch), jax.tree.leaves(data), strict=True):
+            assert found.dtype == leaf.dtype
+            np.testing.assert_array_equal(found, leaf[rows])
 
 
 def test_sharded_epoch_equals_the_unsharded_one():
