@@ -1,4 +1,7 @@
-"""The floor: the matrix products (or convolutions) of a training step, forwards and backwards, and nothing else."""
+"""The floor: the matrix products of a training step, forwards and backwards, and nothing else.
+
+Of a convolution, the product of its patches with the kernel, or of its input with all taps: the same multiplications.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,18 +27,27 @@ def products(work: Workload) -> Callable[[], Any]:
 
 
 def layers(work: Workload) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Inputs and kernels of all layers, shapes as in the model."""
-    encoder, decoder = handwritten.layer_shapes(work)
-    if work.conv:
-        return _convolutions(work)
+    """Inputs and kernels of all layers as matrices, shapes as in the model."""
     generator = np.random.default_rng(0)
     dtype = jnp.bfloat16 if work.bfloat16 else jnp.float32
-    rows = [work.batch] * len(encoder) + [work.batch * work.draws] * len(decoder)
+    shapes = matrices(work)
     # Orthonormal rows or columns: hᵀ(hw) is a projection of w, which can be projected for ever without growing or vanishing.
-    inputs = [
-        jnp.asarray(_orthonormal(generator, n, fan_in), dtype) for n, (fan_in, _) in zip(rows, [*encoder, *decoder])
-    ]
-    return inputs, [jnp.asarray(generator.normal(size=shape), dtype) for shape in [*encoder, *decoder]]
+    inputs = [jnp.asarray(_orthonormal(generator, rows, fan_in), dtype) for rows, fan_in, _ in shapes]
+    return inputs, [jnp.asarray(generator.normal(size=shape[1:]), dtype) for shape in shapes]
+
+
+def matrices(work: Workload) -> list[tuple[int, int, int]]:
+    """(rows, inputs, outputs) of each layer's product."""
+    encoder, decoder = handwritten.layer_shapes(work)
+    batch, drawn = work.batch, work.batch * work.draws
+    if not work.conv:
+        return [*((batch, *shape) for shape in encoder), *((drawn, *shape) for shape in decoder)]
+    sizes = [work.x_shape[0]]
+    for _ in work.hidden:
+        sizes.append(-(-sizes[-1] // 2))
+    down = [(batch * size**2, 9 * i, o) for size, (_, _, i, o) in zip(sizes[1:], encoder)]
+    up = [(drawn * size**2, i, 9 * o) for size, (_, _, i, o) in zip(sizes[:0:-1], decoder[1:])]
+    return [*down, (batch, *encoder[-1]), (drawn, *decoder[0]), *up]
 
 
 def _orthonormal(generator: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -45,47 +57,15 @@ def _orthonormal(generator: np.random.Generator, rows: int, columns: int) -> np.
     return square if rows >= columns else square.T
 
 
-def _convolutions(work: Workload) -> tuple[list[jax.Array], list[jax.Array]]:
-    params = handwritten.init(jax.random.key(0), work)
-    kernels = [layer["w"] for part in ("encoder", "decoder") for layer in params[part]]
-    inputs, h = [], jnp.ones((work.batch, *work.x_shape, 1))
-    for w in kernels[: len(work.hidden)]:
-        inputs.append(h)
-        h = _down(h, w)
-    size = h.shape[1]
-    inputs += [h.reshape(work.batch, -1), jnp.ones((work.batch * work.draws, work.latent))]
-    h = (inputs[-1] @ kernels[len(work.hidden) + 1]).reshape(-1, size, size, work.hidden[-1])
-    for w in kernels[len(work.hidden) + 2 :]:
-        inputs.append(h)
-        h = _up(h, w)
-    return inputs, kernels
-
-
-def _down(h: jax.Array, w: jax.Array) -> jax.Array:
-    return jax.lax.conv_general_dilated(h, w, (2, 2), "SAME", dimension_numbers=handwritten.CONV)
-
-
-def _up(h: jax.Array, w: jax.Array) -> jax.Array:
-    return jax.lax.conv_transpose(h, w, (2, 2), "SAME", dimension_numbers=handwritten.CONV)
-
-
 def step_of(work: Workload) -> Callable[[Any], Any]:
     """One step, jitted, over `layers`."""
-    down = range(len(work.hidden) if work.conv else 0)
-    encoder, decoder = handwritten.layer_shapes(work)
-    up = range(len(encoder) + 1 if work.conv else len(encoder) + len(decoder), len(encoder) + len(decoder))
 
     def step(carry: tuple[list[jax.Array], list[jax.Array]]) -> tuple[list[jax.Array], list[jax.Array]]:
         inputs, kernels = [], []
         for i, (h, w) in enumerate(zip(*carry)):
-            if i in down or i in up:
-                out, pull = jax.vjp(_down if i in down else _up, h, w)
-                into_h, into_w = pull(out)
-                kernels.append(w + _TINY * into_w)
-            else:
-                out = h @ w
-                into_h = out @ w.T if i else None
-                kernels.append(h.T @ out)
+            out = h @ w
+            into_h = out @ w.T if i else None
+            kernels.append(h.T @ out)
             inputs.append(h + _TINY * into_h if i else h)
         return inputs, kernels
 

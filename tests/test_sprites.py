@@ -159,7 +159,7 @@ def test_settings_for_sprites_make_a_run():
         ({"num_x": 0}, ValueError, "num_x must be at least 1"),
         ({"count": 5000}, ValueError, "count=5000 is more than the 4608 images"),
         ({"count": 0}, ValueError, "count must be at least 1"),
-        ({"count": 5, "seed": -1}, ValueError, "seed must be at least 0"),
+        ({"count": 5, "seed": -1}, ValueError, "seed= must be at least 0"),
     ],
 )
 def test_bad_options_are_refused(options, error, wanted):

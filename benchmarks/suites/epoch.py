@@ -1,5 +1,6 @@
 """A whole epoch: shuffled, one compiled scan where the library has one."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,13 +47,8 @@ def large(options: Options) -> Iterator[Row]:
 
 
 def flops(work: Workload) -> float:
-    """Of the products of one step of dense layers: two each for output and gradient of the kernel, and of the input but for the first."""
-    encoder, decoder = handwritten.layer_shapes(work)
-    total = 0.0
-    for i, (fan_in, fan_out) in enumerate([*encoder, *decoder]):
-        rows = work.batch * (1 if i < len(encoder) else work.draws)
-        total += (2 if i == 0 else 3) * 2.0 * rows * fan_in * fan_out
-    return total
+    """Of the products of one step: two each for output and gradient of the kernel, and of the input but for the first."""
+    return sum((2 if i == 0 else 3) * 2.0 * math.prod(shape) for i, shape in enumerate(floor.matrices(work)))
 
 
 def keep(function: Callable, carry: Any) -> Callable[[], Any]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vaejax.nets import strided
 from vaejax.nets.network import Network, from_nnx
 from vaejax.types import Array
 
@@ -30,6 +31,27 @@ def _check_image(shape: tuple[int, ...]) -> None:
         )
 
 
+class _Strided(nnx.Module):
+    """A 3×3 convolution of stride 2, or its transpose: kernel and bias as `nnx.Conv` names and begins them."""
+
+    def __init__(
+        self, fan_in: int, fan_out: int, *, transposed: bool, use_bias: bool = True, dtype: Any = None, rngs: nnx.Rngs
+    ):
+        layer = nnx.ConvTranspose if transposed else nnx.Conv
+        begun = layer(fan_in, fan_out, (3, 3), strides=2, use_bias=use_bias, rngs=rngs)
+        self.kernel, self.bias = begun.kernel, begun.bias
+        self.transposed, self.dtype = transposed, dtype
+
+    def __call__(self, x: Array) -> Array:
+        """``[n, h, w, c]`` to half or twice the height and width."""
+        kernel = jnp.asarray(self.kernel)
+        dtype = jnp.result_type(x, kernel) if self.dtype is None else self.dtype
+        found = (strided.convolve_transposed if self.transposed else strided.convolve)(
+            x.astype(dtype), kernel.astype(dtype)
+        )
+        return found if self.bias is None else found + jnp.asarray(self.bias, dtype)
+
+
 class ConvEncoder(nnx.Module):
     """3×3 convolutions of stride 2, then one dense layer to ``[..., out_size]``; context joins as constant channels."""
 
@@ -47,9 +69,7 @@ class ConvEncoder(nnx.Module):
         self.shape, self.activation, self.depth = tuple(shape), activation, len(widths)
         sizes = [_channels(shape) + context_size, *widths]
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            setattr(
-                self, f"conv_{i}", nnx.Conv(fan_in, fan_out, (3, 3), strides=2, padding="SAME", dtype=dtype, rngs=rngs)
-            )
+            setattr(self, f"conv_{i}", _Strided(fan_in, fan_out, transposed=False, dtype=dtype, rngs=rngs))
         flat = math.prod(_halved(s, len(widths)) for s in shape[:2]) * sizes[-1]
         self.out = nnx.Linear(flat, out_size, dtype=dtype, rngs=rngs)
 
@@ -86,13 +106,8 @@ class ConvDecoder(nnx.Module):
         sizes = [*widths, _channels(shape) * outputs]
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             bias = use_output_bias or i + 1 < len(widths)
-            setattr(
-                self,
-                f"conv_{i}",
-                nnx.ConvTranspose(
-                    fan_in, fan_out, (3, 3), strides=(2, 2), padding="SAME", use_bias=bias, dtype=dtype, rngs=rngs
-                ),
-            )
+            layer = _Strided(fan_in, fan_out, transposed=True, use_bias=bias, dtype=dtype, rngs=rngs)
+            setattr(self, f"conv_{i}", layer)
 
     def __call__(self, z: Array, context: Array | None = None) -> Array:
         """``[..., latent]`` and ``[..., c]`` to ``[..., *shape]``, or ``[..., *shape, outputs]`` with more than one output."""

@@ -1,0 +1,50 @@
+"""Strided convolutions as products against XLA's own, with their gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaejax.nets import strided
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+XLA = {
+    "convolve": lambda x, w: jax.lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=DIMENSIONS),
+    "convolve_transposed": lambda x, w: jax.lax.conv_transpose(x, w, (2, 2), "SAME", dimension_numbers=DIMENSIONS),
+}
+
+
+@pytest.mark.parametrize("name", XLA)
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (1, 4), (7, 7), (8, 5), (5, 8), (28, 20)])
+def test_values_and_gradients_are_xlas(x64, name, size):
+    rng = np.random.default_rng(0)
+    x, w = jnp.asarray(rng.normal(size=(3, *size, 2))), jnp.asarray(rng.normal(size=(3, 3, 2, 4)))
+    ours, theirs = getattr(strided, name), XLA[name]
+    exact = theirs(x, w)
+    np.testing.assert_allclose(ours(x, w), exact, atol=1e-12)
+    cotangent = jnp.asarray(rng.normal(size=exact.shape))
+    for found, wanted in zip(jax.vjp(ours, x, w)[1](cotangent), jax.vjp(theirs, x, w)[1](cotangent)):
+        np.testing.assert_allclose(found, wanted, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", XLA)
+def test_many_examples_go_in_blocks(name, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w = (
+        jnp.asarray(rng.normal(size=(11, 4, 5, 2)), jnp.float32),
+        jnp.asarray(rng.normal(size=(3, 3, 2, 3)), jnp.float32),
+    )
+    monkeypatch.setattr(strided, "_LARGEST", 600)
+    ours = getattr(strided, name)
+    assert "while" in jax.jit(ours).lower(x, w).as_text()
+    np.testing.assert_allclose(jax.jit(ours)(x, w), XLA[name](x, w), atol=1e-5)
+    assert ours(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name", XLA)
+def test_accelerators_have_their_own(name, monkeypatch):
+    x, w = jnp.ones((2, 5, 4, 1)), jnp.ones((3, 3, 1, 2))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    ours = getattr(strided, name)
+    assert "convolution" in jax.jit(ours).lower(x, w).as_text()
+    np.testing.assert_allclose(ours(x, w), XLA[name](x, w), atol=1e-6)

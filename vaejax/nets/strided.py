@@ -1,0 +1,79 @@
+"""3×3 convolutions of stride 2, and their transposes, as matrix products.
+
+XLA's convolutions are slow on CPUs inside compiled loops: the networks of the benchmark took twenty-five times what PyTorch does
+(benchmarks/NOTES.md). On accelerators they are what they should be.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from vaejax.types import Array
+
+_TAPS = [(i, j) for i in range(3) for j in range(3)]
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# Entries of patches at once.
+_LARGEST = 2**25
+
+
+def convolve(x: Array, kernel: Array) -> Array:
+    """A convolution with padding "SAME" and stride 2: ``[n, h, w, c]`` and ``[3, 3, c, o]`` to ``[n, ⌈h/2⌉, ⌈w/2⌉, o]``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+        [[9.0, 6.0], [6.0, 4.0]]
+    """
+    if jax.default_backend() != "cpu":
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS)
+    height, width = (-(-size // 2) for size in x.shape[1:3])
+
+    def product(x: Array) -> Array:
+        # Of an even size all padding stands behind; of an odd one, half of it.
+        before = [size % 2 for size in x.shape[1:3]]
+        pad = [(b, 2 * half + 1 - b - size) for b, half, size in zip(before, (height, width), x.shape[1:3])]
+        x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
+        patches = [x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for i, j in _TAPS]
+        return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+    return _in_blocks(product, x, height * width * 9 * x.shape[-1])
+
+
+def convolve_transposed(x: Array, kernel: Array) -> Array:
+    """The transposed convolution, as `jax.lax.conv_transpose` has it: ``[n, h, w, c]`` and ``[3, 3, c, o]`` to ``[n, 2h, 2w, o]``.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> convolve_transposed(jnp.ones((1, 1, 2, 1)), jnp.arange(9.0).reshape(3, 3, 1, 1))[0, :, :, 0].tolist()
+        [[8.0, 7.0, 14.0, 7.0], [5.0, 4.0, 8.0, 4.0]]
+    """
+    if jax.default_backend() != "cpu":
+        return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS)
+    height, width, outputs = *x.shape[1:3], kernel.shape[-1]
+
+    def product(x: Array) -> Array:
+        # What each entry adds through each tap; then each entry of the result gathers the one, two or four taps that reach it.
+        parts = x @ jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1)
+        parts = jnp.pad(parts, [(0, 0), (1, 0), (1, 0), (0, 0)])
+
+        def phase(down: int, right: int) -> Array:
+            reach = [(k, i, j) for k, (i, j) in enumerate(_TAPS) if (i - down) % 2 == 0 and (j - right) % 2 == 0]
+            found = []
+            for k, i, j in reach:
+                top, left = (down + i) // 2, (right + j) // 2
+                found.append(parts[:, top : top + height, left : left + width, k * outputs : (k + 1) * outputs])
+            return sum(found[1:], found[0])
+
+        rows = [jnp.stack([phase(down, right) for right in range(2)], 3) for down in range(2)]
+        return jnp.stack(rows, 2).reshape(len(x), 2 * height, 2 * width, outputs)
+
+    return _in_blocks(product, x, height * width * 9 * outputs)
+
+
+def _in_blocks(function: Callable[[Array], Array], x: Array, entries: int) -> Array:
+    """``function`` of as many examples at once as keep what it makes of them small."""
+    block = max(1, _LARGEST // max(entries, 1))
+    if len(x) <= block:
+        return function(x)
+    return jax.lax.map(lambda one: function(one[None])[0], x, batch_size=block)
