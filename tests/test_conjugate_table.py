@@ -140,3 +140,43 @@ def test_columns_whose_squares_leave_the_floats_are_refused(scale, key):
             fit()
     with jax.enable_x64(True):
         gmm.fit_em(key, x, 2, num_starts=1, covariance="diag")
+
+
+def test_structures_that_the_shape_does_not_tell_are_remarked(x64, key):
+    for covariance, said in (
+        ("equal_shape", "covariance='equal_shape'"),
+        (gmm.low_rank(1), r"covariance=gmm.low_rank\(q\)"),
+    ):
+        params = gmm.fit_em(key, X, 2, covariance=covariance, num_starts=1, max_steps=20).params
+        with pytest.warns(UserWarning, match=f"look like those fitted with {said}, and are counted as free"):
+            free = gmm.num_parameters(params)
+        assert gmm.num_parameters(params, covariance) < free == 1 + 8 + 20
+    plain = gmm.fit_em(key, X, 2, num_starts=1, max_steps=20).params
+    assert gmm.num_parameters(plain) == 29
+    with pytest.raises(ValueError, match=r"covariance='spherical' does not go with covariances \[2, 4, 4\]"):
+        gmm.bic(plain, X, "spherical")
+
+
+def test_columns_too_far_from_0_for_float32_are_warned_of(key):
+    far = X + np.array([0.0, 1e6, 0.0, 0.0])
+    for fit in (lambda: ppca.fit_ml(far, 1), lambda: factor_analysis.fit_em(key, far, 1, max_steps=5)):
+        with pytest.warns(
+            UserWarning, match=r"column 1 lies 1e\+06 from 0, .* is only 8.* times the spacing of float32; subtract"
+        ):
+            fit()
+    ppca.fit_ml(X + 1e3, 1)
+    with jax.enable_x64(True):
+        ppca.fit_ml(X + 1e9, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (bayesian_gmm, "got vaejax.conjugate.bayesian_gmm, whose log_prob is no ln p"),
+        (mppca, r"which has no bound; a mixture .* half_steps\(gmm, mppca.to_gmm"),
+        ("gmm", "got str, which has no posterior"),
+    ],
+)
+def test_half_steps_of_other_models_are_refused(model, message):
+    with pytest.raises(TypeError, match=message):
+        half_steps(model, PARAMS.get(model), X, num_steps=1)

@@ -82,6 +82,14 @@ def test_a_number_can_stand_for_missing(write):
     np.testing.assert_array_equal(mask, [[1, 0], [0, 1], [1, 1]])
 
 
+def test_a_word_for_missing_that_is_no_cell_is_remarked(write):
+    path = write("a,b\n1,-99.0\n-99.0,2\n3,none\n")
+    with pytest.warns(UserWarning, match=r"missing='-99' is no cell of .*; cells are compared as text"):
+        data.load(path, missing=("-99", "none"), split=(0.34, 0.33, 0.33))
+    # What stands for missing by itself need not occur.
+    data.load(path, missing=(*data.MISSING, "none"), split=(0.34, 0.33, 0.33))
+
+
 def test_labels_that_spell_numbers_are_sorted_as_numbers(write):
     dataset = data.load(write("x,y\n1,10\n2,9\n3,10.0\n4,100\n"), labels="y", split=(0.5, 0.25, 0.25))
     assert dataset.label_names == ("9", "10", "100")

@@ -92,6 +92,22 @@ def test_more_factors_than_the_covariance_tells_are_warned_of(size, latents, mos
             assert (q <= factor_analysis.max_factors(d)) == (free <= d * (d + 1) // 2)
 
 
+@pytest.mark.filterwarnings("ignore::vaejax.conjugate.factor_analysis.Heywood")
+def test_the_best_of_several_starts_is_kept(x64, key):
+    """Two of the columns may share a factor of their own, or another two."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(80, 2)) @ rng.normal(size=(2, 9)) + rng.normal(size=(80, 9))
+    found = factor_analysis.fit_em(key, x, 4, num_starts=6, max_steps=3000)
+    assert found.starts.shape == (6,)
+    assert float(np.ptp(found.starts)) > 0.1
+    assert float(found.objective) == pytest.approx(float(found.starts.max()), rel=1e-12)
+    assert float(factor_analysis.log_prob(found.params, x).sum()) == pytest.approx(float(found.objective), rel=1e-9)
+    one = factor_analysis.fit_em(key, x, 4, max_steps=3000)
+    assert float(one.objective) == pytest.approx(float(found.starts[0]), rel=1e-12)
+    with pytest.raises(ValueError, match="num_starts must be at least 1"):
+        factor_analysis.fit_em(key, x, 2, num_starts=0)
+
+
 def test_a_heywood_case_is_told_and_never_falls(x64, key):
     """Three columns of which one is the factor itself."""
     z = RNG.normal(size=(200, 1))

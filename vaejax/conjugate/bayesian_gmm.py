@@ -11,10 +11,10 @@ from jax.scipy.special import digamma, gammaln
 
 from vaejax import checks
 from vaejax.conjugate import normal_wishart
-from vaejax.conjugate.em import FitResult, iterate
+from vaejax.conjugate.em import FitResult, best_of, iterate
 from vaejax.conjugate.gmm import Gmm, starts
 from vaejax.conjugate.gmm.density import Whitener, complete, row_scores, whitener
-from vaejax.conjugate.gmm.fit import best_of, finite_end
+from vaejax.conjugate.gmm.fit import finite_end
 from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks, over_starts
 from vaejax.conjugate.gmm.structures import structure
 from vaejax.conjugate.table import Table, centred, spread, table

@@ -129,6 +129,18 @@ def iterate(
     return end if mend is not None else end._replace(reseeded=None, collapsed=None)
 
 
+def best_of(found: FitResult) -> FitResult:
+    """The best of several fits along a leading axis, with what each did."""
+    reached = jax.vmap(lambda one: one.objective)(found)
+    failed = ~jnp.isfinite(reached)
+    if found.collapsed is not None:
+        failed = failed | (found.collapsed > 0)
+    reached = jnp.where(failed, -jnp.inf, reached)
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(reached)], found)
+    reseeds = None if found.reseeded is None else jnp.sum(found.reseeded, -1)
+    return best._replace(starts=reached, start_steps=found.num_steps, start_reseeds=reseeds)
+
+
 class HalfSteps(NamedTuple):
     """ln p(x) = L(q) + KL(q ‖ p(z|x)) along EM, summed over all examples, nats.
 
@@ -166,7 +178,19 @@ def half_steps(model: Any, params: Params, x: Any, *, num_steps: int, q: Any = N
         ((5,), True)
     """
     checks.positive_int(num_steps, "num_steps")
-
+    lacking = [name for name in ("posterior", "bound", "log_prob", "em_step") if not hasattr(model, name)]
+    if lacking or hasattr(model, "kl_to_prior"):
+        called = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"half_steps wants a module such as gmm, ppca or factor_analysis, got {called}"
+            + (
+                f", which has no {lacking[0]}"
+                if lacking
+                else ", whose log_prob is no ln p(x) of its bound: use bayesian_gmm.elbo"
+            )
+            + "; a mixture of probabilistic PCA goes as half_steps(gmm, mppca.to_gmm(params), x, covariance=gmm.low_rank(q))"
+            * ("mppca" in called)
+        )
     weight = as_batch(x).weight
 
     def look(q: Any, params: Params) -> tuple[Array, ...]:

@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
 from vaejax.conjugate import criteria, linear_gaussian
-from vaejax.conjugate.em import FitResult
+from vaejax.conjugate.em import FitResult, best_of
 from vaejax.conjugate.linear_gaussian import Noise, Parts
 from vaejax.conjugate.table import Table, no_constant_column, table
 from vaejax.dists import MultivariateNormal
@@ -58,13 +59,15 @@ def fit_em(
     max_steps: int = 10_000,
     tolerance: float = 1e-9,
     min_noise: float | None = None,
+    num_starts: int = 1,
 ) -> FitResult:
     """Maximum likelihood by EM, missing entries left out: exact under data missing at random.
 
     A uniqueness may go to 0 (a Heywood case), where the likelihood has no maximum inside: it is kept at or above ``min_noise`` times the
     column's variance, which keeps each M-step a maximum and the log-likelihood rising. EM goes there ever slower, as 1/t, so that a
     warning names the columns that end with less than 0.005 of their variance on such a path; a maximum at a little noise is neared as
-    1/√t at most. W is turned to its principal axes at the end.
+    1/√t at most. ``converged`` says that the last step gained little, not that a uniqueness has arrived: where one is small and falls,
+    lower the tolerance. W is turned to its principal axes at the end.
 
     Args:
         key: typed key, of the start.
@@ -73,6 +76,7 @@ def fit_em(
         max_steps: at most; EM is slow here, and a step without holes costs O(d² q) whatever the number of rows.
         tolerance: relative gain of the log-likelihood below which it ends; in float32 rounding hides gains below some 1e-7.
         min_noise: share of each column's variance; ε^¾ of the floats' precision ε if not given.
+        num_starts: R, one after another, the best kept; with three factors or more the likelihood often has several maxima.
 
     Returns:
         `FitResult` with `FactorAnalysis`. `vaejax.conjugate.varimax` turns its loadings for reading.
@@ -109,10 +113,13 @@ def fit_em(
         )
     share = float(jnp.finfo(rows.x.dtype).eps) ** 0.75 if min_noise is None else min_noise
     checks.real(share, "min_noise", minimum=0.0, maximum=1.0, open_minimum=True)
-    begin = linear_gaussian.start(key, rows, latent_size)
+    keys = [key, *(jax.random.fold_in(key, start) for start in range(1, checks.positive_int(num_starts, "num_starts")))]
+    starts = [linear_gaussian.start(own, rows, latent_size) for own in keys]
+    begin = starts[0]
     least = share * begin.noise
     noise = Noise(jnp.asarray(False), least)
-    found = linear_gaussian.fit(begin, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype))
+    fits = [linear_gaussian.fit(one, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype)) for one in starts]
+    found = best_of(jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)) if num_starts > 1 else fits[0]
     found = linear_gaussian.checked(found, "factor analysis")
     _report(found, linear_gaussian.em_step(found.params, rows, noise).noise, begin.noise, least)
     return found._replace(params=FactorAnalysis(*found.params))

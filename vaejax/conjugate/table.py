@@ -50,6 +50,7 @@ def table(x: Any, model: str, *, missing: bool = False, minimum: int = 2) -> Tab
         )
     _some_everywhere(mask)
     _in_range(batch.x, mask)
+    _fine(batch.x, mask)
     weight = (
         jnp.ones(len(batch.x), default_float()) if batch.weight is None else jnp.asarray(batch.weight, default_float())
     )
@@ -72,6 +73,27 @@ def _in_range(x: Any, mask: Any) -> None:
         raise ValueError(
             f"column {bad[0]} has a range of {width[bad[0]]:.3g}, whose square {precision.dtype} does not hold; rescale it, such as to "
             "standard deviation 1" + ("" if precision.bits == 64 else ", or enable float64")
+        )
+
+
+def _fine(x: Any, mask: Any) -> None:
+    """Warns where the floats are too coarse for a concrete column, far from 0 beside its own spread."""
+    precision = jnp.finfo(default_float())
+    if not checks.is_concrete(x, mask) or precision.bits == 64:
+        return
+    host = np.ma.masked_array(np.asarray(x, np.float64), np.ma.nomask if mask is None else ~np.asarray(mask))
+    spread, far, varies = (
+        np.ma.filled(values, 1.0) for values in (host.std(0), np.abs(host).max(0), np.ma.ptp(host, axis=0) > 0)
+    )
+    # How many of the floats there lie within a standard deviation.
+    steps = spread / (float(precision.eps) * np.maximum(far, float(precision.tiny)))
+    coarse = np.flatnonzero(varies.astype(bool) & (steps < 30))
+    if len(coarse):
+        j = coarse[0]
+        warnings.warn(
+            f"column {j} lies {far[j]:.3g} from 0, where its standard deviation of {spread[j]:.3g} is only {steps[j]:.2g} times the "
+            f"spacing of {precision.dtype}; subtract an offset from it, or enable float64",
+            stacklevel=checks.outside(),
         )
 
 

@@ -120,6 +120,11 @@ def _table(path: Path, options: Options) -> _Raw:
         path, labels=options.labels, without=options.without, delimiter=options.delimiter, missing=options.missing
     )
 
+    if table.unmatched:
+        warnings.warn(
+            f"missing={table.unmatched[0]!r} is no cell of {path}; cells are compared as text (-99.0 is another than -99)",
+            stacklevel=checks.outside(),
+        )
     if options.without and of_the_header(table.columns):
         warnings.warn(
             f"{path}: line 1 was taken for the header, and some of its cells are numbers; if it is data, put a line of names before it",

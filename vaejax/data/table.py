@@ -29,12 +29,14 @@ class Table(NamedTuple):
         columns: their names, or None without a header.
         lines: ``[rows]``, the line of the file on which each row ends, from 1.
         labels: the text of the label column, or None.
+        unmatched: what was said to stand for a missing value, beside `MISSING`, and is no cell.
     """
 
     values: np.ndarray
     columns: tuple[str, ...] | None
     lines: np.ndarray
     labels: tuple[str, ...] | None
+    unmatched: tuple[str, ...] = ()
 
 
 def read_table(
@@ -101,6 +103,7 @@ class _Layout(NamedTuple):
     numbers_at: list[int]
     missing: tuple[str, ...]
     quick: bool
+    matched: set[str]
 
 
 def _parse(
@@ -125,7 +128,7 @@ def _parse(
     numbers_at = columns_left(path, names, at, without)
     # float() reads 1_000 as a thousand, and does not know a number that stands for "missing": such files go cell by cell.
     quick = "_" not in text and not any(_number(token) is not None for token in missing)
-    layout = _Layout(path, len(first[1]), header, at, numbers_at, missing, quick)
+    layout = _Layout(path, len(first[1]), header, at, numbers_at, missing, quick, set())
     numbers, lines, texts = array.array("d"), array.array("q"), []
     for line, row in rows:
         label, values = _row(layout, line, row)
@@ -135,9 +138,9 @@ def _parse(
     if not lines:
         raise DataFileError(f"{path} has a header and no rows; one row of numbers an example is wanted")
     columns = None if header is None and not without else tuple(names[i] for i in numbers_at)
-    return Table(
-        np.array(numbers).reshape(len(lines), -1), columns, np.array(lines), None if at is None else tuple(texts)
-    )
+    unmatched = tuple(token for token in missing if token not in MISSING and token not in layout.matched)
+    found = np.array(numbers).reshape(len(lines), -1)
+    return Table(found, columns, np.array(lines), None if at is None else tuple(texts), unmatched)
 
 
 def _rows(text: str, path: Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
@@ -244,6 +247,7 @@ def _row(layout: _Layout, line: int, row: list[str]) -> tuple[str, list[float]]:
 
 def _cell(layout: _Layout, line: int, column: int, cell: str) -> float:
     if cell in layout.missing:
+        layout.matched.add(cell)
         return math.nan
     number = _number(cell)
     if number is not None and math.isfinite(number):

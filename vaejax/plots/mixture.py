@@ -69,6 +69,7 @@ def mixture(
         >>> len(mixture(params, x).axes[0].patches)
         4
     """
+    checks.params(params, gmm.Gmm)
     batch = checks.batch(x, "x")
     rows = np.asarray(batch.x)
     count, size = np.shape(params.mean)
@@ -78,7 +79,9 @@ def mixture(
         raise ValueError("mixture needs complete rows, and entries are missing; leave incomplete rows out")
     chosen = [0] if size == 1 else list(columns)
     if len(chosen) not in (1, 2) or len(set(chosen)) < len(chosen) or not all(0 <= j < size for j in chosen):
-        raise ValueError(f"columns must be one or two different ones of 0 to {size - 1}, got {tuple(columns)}")
+        raise ValueError(
+            f"columns must be one or two different ones of 0 to {size - 1}, got {tuple(columns)}; names= names them"
+        )
     called = [style.plain(name) for name in style.column_names(names, size)]
     total = len(rows)
     if total > _MAX_POINTS:

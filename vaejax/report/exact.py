@@ -142,10 +142,17 @@ def _choose(candidates: list[Candidate]) -> Candidate:
 
 def _each_row(function: Callable[[Any, Batch], dict[str, Any]], params: Params, table: Table) -> OfParts:
     """What ``function`` finds for each row, by part; compiled, all parts at once, since compiling is what takes time."""
-    compiled, rows = jax.jit(function), table.stacked()
+    names: list[str] = []
+
+    def values(params: Params, rows: Batch) -> tuple:
+        told = function(params, rows)
+        names[:] = told  # in their own order, which a compiled dictionary does not keep
+        return tuple(told.values())
+
+    compiled, rows = jax.jit(values), table.stacked()
     starts = range(0, len(rows.x), _BLOCK)
     found = [compiled(params, jax.tree.map(lambda leaf, at=at: leaf[at : at + _BLOCK], rows)) for at in starts]
-    whole = {name: np.concatenate([np.asarray(one[name]) for one in found]) for name in found[0]}
+    whole = {name: np.concatenate([np.asarray(part) for part in parts]) for name, parts in zip(names, zip(*found))}
     ends = np.cumsum([len(table.parts[part].x) for part in PARTS])[:-1]
     split = {name: dict(zip(PARTS, np.split(values, ends))) for name, values in whole.items()}
     return {part: {name: split[name][part] for name in split} for part in PARTS}
@@ -167,5 +174,6 @@ def _draw(planned: Plan, directory: Path, chosen: Candidate) -> list[str]:
     made = planned.kind.drawings(chosen.params, options, planned.table)
     if result is not None:
         what = "penalised log-likelihood" if getattr(options, "prior_count", 0) > 0 else "log-likelihood"
+        what += " of standardised columns" * options.table.standardize
         made["fit_trace"] = lambda: plots.fit_trace(result, what=what)
     return [path.stem for path in write_figures(directory / "figures", pictures.draw_all(made))]

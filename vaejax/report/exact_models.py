@@ -138,10 +138,10 @@ def _fa_most(table: Table) -> int:
 
 
 def _fa_sizes(options: fit_options.Fa, table: Table) -> list[int]:
+    checks.positive_int(options.starts, "--starts")
     if len(table.columns) < 3:
-        raise ValueError(
-            f"{table.name} has {_columns(table)} to fit, and factor analysis needs at least 3; use vaejax fit ppca"
-        )
+        other = "; use vaejax fit ppca" if len(table.columns) == 2 else ""
+        raise ValueError(f"{table.name} has {_columns(table)} to fit, and factor analysis needs at least 3{other}")
     why = "more factors have more free numbers than the covariance that they explain"
     return _latent_sizes(options, table, _fa_most(table), why)
 
@@ -150,7 +150,9 @@ def _fa_fit(options: fit_options.Fa, key: Key, table: Table, size: int) -> tuple
     train = table.parts["train"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = factor_analysis.fit_em(key, train, size, max_steps=options.max_steps, tolerance=options.tolerance)
+        found = factor_analysis.fit_em(
+            key, train, size, max_steps=options.max_steps, tolerance=options.tolerance, num_starts=options.starts
+        )
     for warning in caught:
         warnings.warn(_named(warning.message, table, size), warning.category, stacklevel=2)
     params = found.params

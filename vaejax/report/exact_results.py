@@ -108,7 +108,7 @@ def _larger(planned: Plan, candidates: list[Candidate], chosen: Candidate) -> li
     """A hint where the best size is the largest that was tried, none was refused, and larger ones are possible."""
     largest = max(planned.sizes)
     more = range(largest + 1, min(largest + 5, planned.kind.most(planned.table)) + 1)
-    if len(candidates) == 1 or chosen.size < largest or not more:
+    if len(candidates) == 1 or chosen.size < largest or chosen.collapsed or not more:
         return []
     return [f"(the largest tried: more may be better still, --{planned.kind.noun} {' '.join(map(str, more))})"]
 

@@ -92,6 +92,8 @@ class Fa(Ppca):
     Of several numbers of factors the one with the smallest BIC is kept.
     """
 
+    starts: int = 5
+    """Of EM, for each number of factors; the best is kept."""
     rotation: Literal["varimax", "none"] = "varimax"
     """Of two factors or more: varimax (with Kaiser's normalisation), or the principal axes of Wᵀ Ψ⁻¹ W. The likelihood is the same."""
 

@@ -1,6 +1,7 @@
 """Gaussian mixtures: p(x) = Σ_k π_k N(x; μ_k, Σ_k), with everything about them exact."""
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -147,11 +148,37 @@ def structure_name(params: Gmm) -> str:
 
 
 def num_parameters(params: Gmm, covariance: str | Structure | None = None) -> int:
-    """How many numbers a mixture of this shape leaves free; ``covariance`` where its shape does not say ("equal_shape")."""
+    """How many numbers a mixture of this shape leaves free; ``covariance`` where its shape does not say ("equal_shape", `low_rank`)."""
     checks.params(params, Gmm)
     count, size = params.mean.shape
-    covariance = structure_name(params) if covariance is None else covariance
-    return count - 1 + count * size + structure(covariance).num_parameters(count, size)
+    if covariance is None:
+        _warn_of_hidden_structure(params)
+        covariance = structure_name(params)
+    kind = structure(covariance)
+    if kind.diagonal != (params.covariance.ndim == 2):
+        raise ValueError(
+            f"covariance={kind.name!r} does not go with covariances {list(params.covariance.shape)}; leave it out"
+        )
+    return count - 1 + count * size + kind.num_parameters(count, size)
+
+
+def _warn_of_hidden_structure(params: Gmm) -> None:
+    """Where concrete covariances look like a structure that their shape does not tell, counting them as free is wrong."""
+    if params.covariance.ndim != 3 or len(params.covariance) < 2 or not checks.is_concrete(params):
+        return
+    values = np.linalg.eigvalsh(np.asarray(params.covariance, np.float64))
+    if not (values > 0).all():
+        return
+    near = 1e3 * float(jnp.finfo(params.covariance.dtype).eps) * values[:, -1:] / values[:, :1]
+    shape = values / np.exp(np.mean(np.log(values), 1, keepdims=True))
+    alike = (np.abs(shape / shape[:1] - 1) < near).all() and near.max() < 0.1
+    flat = values.shape[1] > 2 and (np.abs(values[:, 1:2] / values[:, :1] - 1) < near).all() and near.max() < 0.1
+    if alike or flat:
+        found = "covariance='equal_shape'" if alike else "covariance=gmm.low_rank(q)"
+        warnings.warn(
+            f"the covariances look like those fitted with {found}, and are counted as free; say so if they are",
+            stacklevel=checks.outside(),
+        )
 
 
 def aic(params: Gmm, x: Any, covariance: str | Structure | None = None) -> Array:

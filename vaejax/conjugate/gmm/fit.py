@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
-from vaejax.conjugate.em import FitResult, iterate
+from vaejax.conjugate.em import FitResult, best_of, iterate
 from vaejax.conjugate.gmm import starts
 from vaejax.conjugate.gmm.density import Gmm, Whitener, structure_name, whitener
 from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks, over_starts
@@ -89,6 +89,10 @@ def fit_em(
     checks.key(key)
     kind = structure(covariance)
     checks.real(prior_count, "prior_count", minimum=0.0)
+    if prior_variance is not None and checks.is_concrete(prior_count) and prior_count == 0:
+        raise ValueError(
+            "prior_variance is of the pseudo-observations, of which prior_count=0 has none; give prior_count, such as 1"
+        )
     rows = _opened(x, num_components, kind, penalised=prior_count > 0)
     for name, value in (("num_starts", num_starts), ("max_steps", max_steps)):
         checks.positive_int(value, name)
@@ -174,18 +178,6 @@ def _from_params(keys: Key, params: Gmm, rows: Table, prior: Prior, tolerance: A
     return best_of(found)
 
 
-def best_of(found: FitResult) -> FitResult:
-    """The best of several fits along a leading axis, with what each did."""
-    reached = jax.vmap(lambda one: one.objective)(found)
-    failed = ~jnp.isfinite(reached)
-    if found.collapsed is not None:
-        failed = failed | (found.collapsed > 0)
-    reached = jnp.where(failed, -jnp.inf, reached)
-    best = jax.tree.map(lambda leaf: leaf[jnp.argmax(reached)], found)
-    reseeds = None if found.reseeded is None else jnp.sum(found.reseeded, -1)
-    return best._replace(starts=reached, start_steps=found.num_steps, start_reseeds=reseeds)
-
-
 def _steps(chunks: Rows, kind: Structure, prior: Prior) -> tuple:
     def step(params: Gmm) -> tuple[Gmm, Array]:
         white = whitener(params)
@@ -254,9 +246,14 @@ def report(found: FitResult, max_reseeds: int, advice: str) -> None:
         what = f"collapsed at step {step} and the fit ended before it (max_reseeds={max_reseeds})"
         warnings.warn(f"{_components(collapsed)} {what}: {advice}", Starved, stacklevel=checks.outside())
     elif reseeded.sum():
-        when = ", ".join(str(step + 1) for step in np.flatnonzero(reseeded)[:5])
-        what = f"collapsed and began anew, at step {when}"
-        warnings.warn(f"{_components(int(reseeded.sum()))} {what}: {advice}", Starved, stacklevel=checks.outside())
+        times, steps = int(reseeded.sum()), [str(step + 1) for step in np.flatnonzero(reseeded)[:5]]
+        who = (
+            "1 component collapsed and began anew"
+            if times == 1
+            else f"components collapsed and began anew {times} times"
+        )
+        when = f"at step{'s' * (len(steps) > 1)} {', '.join(steps)}"
+        warnings.warn(f"{who}, {when}: {advice}", Starved, stacklevel=checks.outside())
 
 
 def _components(count: int) -> str:
