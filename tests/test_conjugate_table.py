@@ -161,7 +161,7 @@ def test_columns_too_far_from_0_for_float32_are_warned_of(key):
     far = X + np.array([0.0, 1e6, 0.0, 0.0])
     for fit in (lambda: ppca.fit_ml(far, 1), lambda: factor_analysis.fit_em(key, far, 1, max_steps=5)):
         with pytest.warns(
-            UserWarning, match=r"column 1 lies 1e\+06 from 0, .* is only 8.* times the spacing of float32; subtract"
+            UserWarning, match=r"column 1 lies 1e\+06 from 0, .* is only .* times the spacing of float32; subtract"
         ):
             fit()
     ppca.fit_ml(X + 1e3, 1)
@@ -173,7 +173,7 @@ def test_columns_too_far_from_0_for_float32_are_warned_of(key):
     ("model", "message"),
     [
         (bayesian_gmm, "got vaejax.conjugate.bayesian_gmm, whose log_prob is no ln p"),
-        (mppca, r"which has no bound; a mixture .* half_steps\(gmm, mppca.to_gmm"),
+        (mppca, r"which has no bound; use half_steps\(gmm, mppca.to_gmm"),
         ("gmm", "got str, which has no posterior"),
     ],
 )

@@ -181,16 +181,14 @@ def half_steps(model: Any, params: Params, x: Any, *, num_steps: int, q: Any = N
     lacking = [name for name in ("posterior", "bound", "log_prob", "em_step") if not hasattr(model, name)]
     if lacking or hasattr(model, "kl_to_prior"):
         called = getattr(model, "__name__", type(model).__name__)
-        raise TypeError(
-            f"half_steps wants a module such as gmm, ppca or factor_analysis, got {called}"
-            + (
-                f", which has no {lacking[0]}"
-                if lacking
-                else ", whose log_prob is no ln p(x) of its bound: use bayesian_gmm.elbo"
-            )
-            + "; a mixture of probabilistic PCA goes as half_steps(gmm, mppca.to_gmm(params), x, covariance=gmm.low_rank(q))"
-            * ("mppca" in called)
+        why = (
+            f"which has no {lacking[0]}"
+            if lacking
+            else "whose log_prob is no ln p(x) of its bound: use bayesian_gmm.elbo"
         )
+        if called.endswith("mppca"):
+            why += "; use half_steps(gmm, mppca.to_gmm(params), x, covariance=gmm.low_rank(q))"
+        raise TypeError(f"half_steps wants a module such as gmm, ppca or factor_analysis, got {called}, {why}")
     weight = as_batch(x).weight
 
     def look(q: Any, params: Params) -> tuple[Array, ...]:

@@ -10,6 +10,9 @@ import numpy as np
 from vaejax import checks
 from vaejax.types import Array, Batch, default_float, observed
 
+# Floats that a column's range should hold, some thirty to a standard deviation.
+_STEPS = 200
+
 
 class Table(NamedTuple):
     """Rows with missing entries 0, the mask where any is missing, weights (ones where none were given)."""
@@ -49,50 +52,39 @@ def table(x: Any, model: str, *, missing: bool = False, minimum: int = 2) -> Tab
             f"{model} needs at least {minimum} rows{counted}, got {len(batch.x)}; use more data, or a smaller model"
         )
     _some_everywhere(mask)
-    _in_range(batch.x, mask)
-    _fine(batch.x, mask)
+    _in_floats(batch.x, mask)
     weight = (
         jnp.ones(len(batch.x), default_float()) if batch.weight is None else jnp.asarray(batch.weight, default_float())
     )
     return Table(observed(batch._replace(x=jnp.asarray(batch.x, default_float()), mask=mask)), mask, weight)
 
 
-def _in_range(x: Any, mask: Any) -> None:
-    """Raises where the squares of a concrete column that varies leave the range of its floats."""
+def _in_floats(x: Any, mask: Any) -> None:
+    """Of a concrete column that varies, raises where the floats do not hold its squares, and warns where they are too coarse for it."""
     if not checks.is_concrete(x, mask):
         return
-    precision = jnp.finfo(default_float())
-    host = np.asarray(x, np.float64) if mask is None else np.where(np.asarray(mask), np.asarray(x, np.float64), np.nan)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns without an entry, which are refused elsewhere
-        width = np.nanmax(host, 0) - np.nanmin(host, 0)
+    precision, host = jnp.finfo(default_float()), np.asarray(x)
+    lowest, highest = (
+        getattr(host if mask is None else np.where(np.asarray(mask), host, end), name)(axis=0).astype(np.float64)
+        for name, end in (("min", np.inf), ("max", -np.inf))
+    )
+    width, far = highest - lowest, np.maximum(np.abs(lowest), np.abs(highest))
+    name = "" if precision.bits == 64 else ", or enable float64"
     # With room for rounding: a sum of squares below this has lost digits, one above it may overflow.
     low, high = float(precision.tiny / precision.eps) ** 0.5, float(precision.max) ** 0.5 / len(host) ** 0.5
     bad = np.flatnonzero(((width > 0) & (width < low)) | (width > high))
     if len(bad):
         raise ValueError(
             f"column {bad[0]} has a range of {width[bad[0]]:.3g}, whose square {precision.dtype} does not hold; rescale it, such as to "
-            "standard deviation 1" + ("" if precision.bits == 64 else ", or enable float64")
+            f"standard deviation 1{name}"
         )
-
-
-def _fine(x: Any, mask: Any) -> None:
-    """Warns where the floats are too coarse for a concrete column, far from 0 beside its own spread."""
-    precision = jnp.finfo(default_float())
-    if not checks.is_concrete(x, mask) or precision.bits == 64:
-        return
-    host = np.ma.masked_array(np.asarray(x, np.float64), np.ma.nomask if mask is None else ~np.asarray(mask))
-    spread, far, varies = (
-        np.ma.filled(values, 1.0) for values in (host.std(0), np.abs(host).max(0), np.ma.ptp(host, axis=0) > 0)
-    )
-    # How many of the floats there lie within a standard deviation.
-    steps = spread / (float(precision.eps) * np.maximum(far, float(precision.tiny)))
-    coarse = np.flatnonzero(varies.astype(bool) & (steps < 30))
+    coarse = np.flatnonzero((width > 0) & (width < _STEPS * float(precision.eps) * far))
     if len(coarse):
         j = coarse[0]
+        steps = width[j] / (float(precision.eps) * far[j])
         warnings.warn(
-            f"column {j} lies {far[j]:.3g} from 0, where its standard deviation of {spread[j]:.3g} is only {steps[j]:.2g} times the "
-            f"spacing of {precision.dtype}; subtract an offset from it, or enable float64",
+            f"column {j} lies {far[j]:.3g} from 0, where its range of {width[j]:.3g} is only {steps:.2g} times the spacing of "
+            f"{precision.dtype}; subtract an offset from it{name}",
             stacklevel=checks.outside(),
         )
 

@@ -107,10 +107,8 @@ def _options(labels: Any, split: Any, seed: Any, key: Any, delimiter: Any, missi
             raise TypeError(f"{option}= must be text, got {value!r}; write the name as it stands in the file")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter= must be one character, not a quote or line end, got {delimiter!r}")
-    tokens, left_out = (
-        _texts(missing, "missing", "write '-99' for -99"),
-        _texts(without, "without", "write 'x_0' for 0"),
-    )
+    tokens = _texts(missing, "missing", "write '-99' for -99")
+    left_out = _texts(without, "without", "write 'x_0' for 0")
     permutation(0, seed)
     return Options(labels, fractions(split), seed, key, delimiter, tokens, left_out)
 
