@@ -8,7 +8,7 @@ import scipy.special
 import scipy.stats
 
 from tests.helpers import assert_mean
-from vaejax.dists import Bernoulli, Binomial, logits_log_prob
+from vaejax.dists import Bernoulli, Binomial, bernoulli, logits_log_prob
 
 
 def reference(x, logits, n=1):
@@ -33,6 +33,28 @@ def test_single_entries_are_exact_in_relative_terms(logit, sign, x):
     value = float(logits_log_prob(jnp.array([x]), jnp.array([sign * logit], jnp.float32)))
     exact = reference([x], np.array([sign * logit], np.float32))
     np.testing.assert_allclose(value, exact, rtol=1e-6, atol=1e-37)
+
+
+def test_logarithm_of_one_and_more(key):
+    """From the smallest normal number to the largest product of 16 factors, the seam at ½ included."""
+    x = np.concatenate(
+        [np.exp(np.random.default_rng(0).uniform(-87, 11.1, 200_000)), np.linspace(0.49, 0.51, 1000), [0.0]]
+    )
+    x = x.astype(np.float32)
+    exact = np.log1p(x.astype(np.float64))
+    np.testing.assert_allclose(bernoulli._log1p(jnp.asarray(x)), exact, rtol=3e-7, atol=1e-37)
+    np.testing.assert_allclose(jax.jit(bernoulli._log1p)(x), exact, rtol=3e-7, atol=1e-37)
+    assert np.isnan(bernoulli._log1p(jnp.float32(np.nan)))
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 5), (0, 0), (2, 0, 4)])
+def test_nothing_to_sum_over_and_nothing_to_sum(shape):
+    for x in (jnp.zeros(shape), jnp.zeros(shape[1:])):
+        found = logits_log_prob(x, jnp.zeros(shape))
+        assert found.shape == shape[:-1]
+        assert not found.any()
+    assert jax.grad(lambda l: logits_log_prob(jnp.zeros(shape), l).sum())(jnp.zeros(shape)).shape == shape
+    assert logits_log_prob(jnp.zeros(shape), jnp.zeros(shape), event_ndims=len(shape)).shape == ()
 
 
 def test_extreme_images_have_finite_gradients():

@@ -1,6 +1,7 @@
 """Options of the compiler change speed, and nothing else."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,3 +85,30 @@ def test_a_compiled_epoch_within_another_program(key, wide):
 def test_a_width_given_by_the_user_is_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=256")
     assert not compilation._has_wide_vectors.__wrapped__()
+
+
+def test_it_has_what_jit_has(wide):
+    """Methods, ahead-of-time stages, options of one's own, and errors of one's own raised once."""
+
+    class Scaled(NamedTuple):
+        scale: float
+
+        @compilation.jit
+        def times(self, x):
+            return self.scale * x
+
+    assert float(Scaled(3.0).times(2.0)) == 6.0
+    compiled = compilation.jit(lambda x: 2 * x, compiler_options={"xla_cpu_enable_fast_math": False})
+    assert float(compiled(2.0)) == 4.0
+    assert compiled.eval_shape(jnp.ones(3)).shape == (3,)
+    assert compiled.trace(1.0).jaxpr
+    assert float(compilation.jit(functools.partial(jnp.multiply, 2.0))(3.0)) == 6.0
+    calls = []
+
+    def broken(x):
+        calls.append(x)
+        raise ValueError("a top-level matter")
+
+    with pytest.raises(ValueError, match="a top-level matter"):
+        compilation.jit(broken)(1.0)
+    assert len(calls) == 1

@@ -79,6 +79,13 @@ def test_eight_bits_an_entry_and_no_more(key):
     assert "u32[7840]" not in str(jaxpr)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_probabilities_of_either_type_are_met(key, dtype):
+    """NumPy's own type too, whatever x64 is: one in 0.3, within five standard errors."""
+    drawn = np.asarray(data.binarize(key, np.full((100, 784), 0.3, dtype)))
+    assert abs(drawn.mean() - 0.3) < 5 * np.sqrt(0.21 / drawn.size)
+
+
 def test_dynamic_binarization_is_afresh_for_each_key_and_keeps_the_rest(key):
     preprocess = data.dynamic_binarization(levels=16)
     batch = Batch(jnp.full((3, 50), 8, jnp.uint8), context=jnp.arange(3))

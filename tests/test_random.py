@@ -60,6 +60,50 @@ def test_ranges_defaults_and_other_keys():
         np.testing.assert_array_equal(random.normal(key, (5,)), jax.random.normal(key, (5,)))
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "kind"),
+    [
+        ("uniform", np.float64, jnp.float32),
+        ("uniform", float, jnp.float32),
+        ("normal", np.float64, jnp.float32),
+        ("normal", float, jnp.float32),
+        ("bits", np.uint64, jnp.uint32),
+    ],
+)
+def test_types_and_shapes_as_they_come_without_x64(name, given, kind):
+    """float64, uint64 and Python's float mean what there is; a number is a shape too."""
+    key, compare = jax.random.key(2), same_but_for_rounding if name == "normal" else same_to_the_bit
+    found = getattr(random, name)(key, 9, given)
+    assert found.dtype == kind
+    compare(found, getattr(jax.random, name)(key, (9,), kind))
+
+
+@pytest.mark.parametrize("name", ["bits", "uniform", "normal"])
+def test_what_jax_refuses_is_refused(name):
+    with pytest.raises(ValueError, match="single key"):
+        getattr(random, name)(jax.random.split(jax.random.key(0)), (5, 2))
+    with pytest.raises(ValueError, match="single key"):
+        random.fold_in(jax.random.split(jax.random.key(0)), 1)
+    with pytest.raises(TypeError):
+        random.uniform(jax.random.key(0), (3,), minval=jnp.zeros((2, 3)))
+    with jax.debug_key_reuse(True):
+        key = jax.random.key(0)
+        getattr(random, name)(key, (3,))
+        with pytest.raises(jax.errors.KeyReuseError):
+            getattr(random, name)(key, (3,))
+
+
+def test_outside_a_program_it_is_compiled_all_the_same():
+    """One program for a call, not a dispatch for each operation of it."""
+    key = jax.random.key(3)
+    for draw in (lambda: random.normal(key, (7,)), lambda: random.fold_in(key, 7), lambda: random.uniform(key, (7,))):
+        draw()
+    before = random._normal._cache_size(), random._uniform._cache_size(), random._fold_in._cache_size()
+    random.normal(key, (7,)), random.uniform(key, (7,)), random.fold_in(key, 8)
+    assert (random._normal._cache_size(), random._uniform._cache_size(), random._fold_in._cache_size()) == before
+    assert all(before)
+
+
 @pytest.mark.parametrize("data", [0, 1, 2**32 - 1, np.uint32(77), jnp.int32(5), jnp.int32(-3)])
 def test_folded_keys_are_jaxs(data):
     key = jax.random.key(8)

@@ -11,7 +11,7 @@ from scipy import stats
 from vaejax.train.shuffle import permutation
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 63, 64, 65, 100, 1000, 4097, 60_000])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 16, 63, 64, 65, 100, 1000, 4097, 60_000])
 def test_every_number_comes_once(key, size):
     assert np.array_equal(np.sort(permutation(key, size)), np.arange(size))
 
@@ -54,3 +54,9 @@ def test_batches_hold_as_many_of_a_class_as_by_sorting(key):
 def test_another_key_gives_another_order(key):
     one, other = (permutation(k, 1000) for k in jax.random.split(key))
     assert int(jnp.sum(one == other)) < 10
+
+
+@pytest.mark.parametrize(("size", "error"), [(-3, ValueError), (2**31, ValueError), (5.0, TypeError)])
+def test_sizes_that_are_none(key, size, error):
+    with pytest.raises(error):
+        permutation(key, size)

@@ -42,6 +42,34 @@ def test_many_examples_go_in_blocks(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", XLA)
+def test_narrow_types_are_rounded_once(name):
+    """Within half a unit in the last place of the exact sum of products, and gradients no further off than XLA's."""
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.normal(size=size), jnp.bfloat16) for size in ((5, 8, 8, 16), (3, 3, 16, 8)))
+    ours, theirs = getattr(strided, name), XLA[name]
+    exact = np.asarray(theirs(x.astype(jnp.float32), w.astype(jnp.float32)))
+    found = np.asarray(ours(x, w).astype(jnp.float32))
+    assert np.all(np.abs(found - exact) <= 2.0**-8 * np.abs(exact) + 1e-5)
+
+    def gradients(function, *arguments):
+        return jax.grad(lambda x, w: jnp.sum(function(x, w).astype(jnp.float32) ** 2), (0, 1))(*arguments)
+
+    wanted = gradients(theirs, x.astype(jnp.float32), w.astype(jnp.float32))
+    errors = [
+        [float(jnp.abs(g.astype(jnp.float32) - v).mean()) for g, v in zip(gradients(f, x, w), wanted)]
+        for f in (ours, theirs)
+    ]
+    assert np.all(np.array(errors[0]) < 1.5 * np.array(errors[1]))
+
+
+@pytest.mark.parametrize("name", XLA)
+@pytest.mark.parametrize("shape", [(5, 5, 2, 4), (6, 3, 1, 4), (3, 3, 3, 4), (3, 3, 2)])
+def test_kernels_of_another_shape_are_refused(name, shape):
+    with pytest.raises(ValueError, match=r"kernel \[3, 3, c, outputs\]"):
+        getattr(strided, name)(jnp.zeros((1, 4, 4, 2)), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("name", XLA)
 def test_accelerators_have_their_own(name, monkeypatch):
     x, w = jnp.ones((2, 5, 4, 1)), jnp.ones((3, 3, 1, 2))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -17,7 +17,8 @@ import pytest
 import vaejax
 from tests.helpers import tree_allclose
 from vaejax import train
-from vaejax.train.epoch import plan_epoch, take_batch
+from vaejax.train import batches
+from vaejax.train.batches import plan_epoch, take_batch
 
 
 def parts(optimizer=None, **options):
@@ -226,6 +227,38 @@ def test_batches_keep_their_companions(key):
         for found, leaf in zip(jax.tree.leaves(batch), jax.tree.leaves(data), strict=True):
             assert found.dtype == leaf.dtype
             np.testing.assert_array_equal(found, leaf[rows])
+
+
+@pytest.mark.parametrize("companion", ["weight", "context"])
+@pytest.mark.parametrize("rows", [3, 9])
+def test_companions_of_other_rows_are_refused_by_an_epoch(key, companion, rows):
+    model, estimator, optimizer = parts()
+    state = train.init(key, model, estimator, optimizer, jnp.zeros((1, 6)))
+    data = vaejax.Batch(jnp.zeros((6, 6)), **{companion: jnp.ones(rows)})
+    with pytest.raises(ValueError, match=companion):
+        train.make_epoch(estimator, optimizer, batch_size=2)(state, data)
+
+
+@pytest.mark.parametrize(("num_batches", "held"), [(7, 2**20), (8, 2**20), (30, 2**20), (30, 8 * 136), (31, 9 * 136)])
+def test_batches_gathered_ahead_are_those_taken_one_by_one(monkeypatch, key, num_batches, held):
+    """All at once, in groups that fill and in groups that do not; 136 bytes a batch of 4."""
+    monkeypatch.setattr(batches, "_HELD", held)
+    n = 4 * num_batches + 3
+    data = vaejax.Batch(jnp.arange(6 * n).reshape(n, 2, 3), context=jnp.arange(n), mask=jnp.ones((n, 2, 3), bool))
+    plan = plan_epoch(key, n, 4)
+
+    def preprocess(key, batch):
+        return batch._replace(x=batch.x + jax.random.uniform(key))
+
+    @jax.jit
+    def scanned(data):
+        carry, following = batches.in_turn(data, plan, preprocess)
+        assert (carry is None) == (num_batches < 8)
+        return jax.lax.scan(following, carry, jnp.arange(num_batches))[1]
+
+    for index, batch in enumerate(zip(*jax.tree.leaves(scanned(data)), strict=True)):
+        for found, wanted in zip(batch, jax.tree.leaves(take_batch(data, plan, index, preprocess)), strict=True):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_sharded_epoch_equals_the_unsharded_one():

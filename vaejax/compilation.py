@@ -2,6 +2,7 @@
 
 import functools
 import os
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ _FLAG = "xla_cpu_prefer_vector_width"
 _WIDE = {_FLAG: 512}
 
 
-def jit(function: Callable, **options: Any) -> Callable:
+def jit(function: Callable, *, compiler_options: dict[str, Any] | None = None, **options: Any) -> Callable:
     """`jax.jit` with vectors of 512 bits on a CPU that has them; elsewhere `jax.jit` as it is.
 
-    JAX takes compiler options at the top level only: within another program it is `jax.jit` too. A width given in ``XLA_FLAGS``
-    is left alone.
+    JAX takes compiler options at the top level only: within another program it is `jax.jit` too, so that ``jax.jit(jax.vmap(f))`` of
+    a function compiled here has narrow vectors and ``jit(jax.vmap(f))`` wide ones. A width given in ``XLA_FLAGS`` is left alone.
 
     Args:
         function: pure.
+        compiler_options: of `jax.jit`; those given here go before the width.
         **options: of `jax.jit`.
 
     Examples:
@@ -30,16 +32,16 @@ def jit(function: Callable, **options: Any) -> Callable:
         >>> float(double(3.0)), float(jax.grad(double)(3.0))
         (6.0, 2.0)
     """
-    return _Compiled(function, options)
+    return _Compiled(function, compiler_options or {}, options)
 
 
 class _Compiled:
     """What `jit` returns. A class, so that whatever wraps it does not take its methods for its own."""
 
-    def __init__(self, function: Callable, options: dict[str, Any]):
+    def __init__(self, function: Callable, compiler_options: dict[str, Any], options: dict[str, Any]):
         functools.update_wrapper(self, function)
-        self._plain: Any = jax.jit(function, **options)
-        self._wide: Any = jax.jit(function, compiler_options=_WIDE, **options)
+        self._plain: Any = jax.jit(function, compiler_options=compiler_options or None, **options)
+        self._wide: Any = jax.jit(function, compiler_options=_WIDE | compiler_options, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _has_wide_vectors():
@@ -48,13 +50,19 @@ class _Compiled:
             return self._wide(*args, **kwargs)
         except ValueError as error:
             # What JAX says of options within another trace; it says so before anything is run or donated.
-            if "top-level" not in str(error):
+            if not str(error).startswith("`compiler_options` can only be passed to top-level"):
                 raise
             return self._plain(*args, **kwargs)
 
-    def lower(self, *args: Any, **kwargs: Any) -> Any:
-        """As that of `jax.jit`."""
-        return (self._wide if _has_wide_vectors() else self._plain).lower(*args, **kwargs)
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a function's: a method, on an instance."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        """`lower`, `trace`, `eval_shape` and the rest of what a function of `jax.jit` has."""
+        if name in ("_plain", "_wide"):  # not made yet: copying and pickling ask
+            raise AttributeError(name)
+        return getattr(self._wide if _has_wide_vectors() else self._plain, name)
 
     def clear_cache(self) -> None:
         """As that of `jax.jit`."""

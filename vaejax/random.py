@@ -7,6 +7,7 @@ takes log1p(−u²), which is slow on CPUs and loses digits at the ends, these t
 and other types go to `jax.random`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ _TAILS = (
 _WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.uint64}
 
 
-def bits(key: Key, shape: Sequence[int] = (), dtype: Any = jnp.uint32) -> Array:
+def bits(key: Key, shape: int | Sequence[int] = (), dtype: Any = jnp.uint32) -> Array:
     """Random bits as `jax.random.bits` gives them, ``shape``.
 
     Args:
@@ -44,14 +45,10 @@ def bits(key: Key, shape: Sequence[int] = (), dtype: Any = jnp.uint32) -> Array:
         >>> bool((bits(jax.random.key(0), (3, 5)) == jax.random.bits(jax.random.key(0), (3, 5), "uint32")).all())
         True
     """
-    shape, dtype = tuple(shape), np.dtype(dtype)
+    shape, dtype = _canonical(shape), jax.dtypes.canonicalize_dtype(dtype)
     if not _in_one_pass(key, shape) or dtype not in (np.uint32, np.uint64):
         return jax.random.bits(key, shape, dtype)
-    counts = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
-    high, low = _threefry(jax.random.key_data(key), np.uint32(0), counts)
-    if dtype == np.uint32:
-        return high ^ low
-    return high.astype(jnp.uint64) << np.uint64(32) | low.astype(jnp.uint64)
+    return _bits(key, shape, dtype)
 
 
 def fold_in(key: Key, data: int | Array) -> Key:
@@ -64,12 +61,15 @@ def fold_in(key: Key, data: int | Array) -> Key:
     """
     if not _in_one_pass(key, ()):
         return jax.random.fold_in(key, data)
-    words = _threefry(jax.random.key_data(key), np.uint32(0), jnp.uint32(data))
-    return jax.random.wrap_key_data(jnp.stack(words), impl="threefry2x32")
+    return _fold_in(key, jnp.uint32(data))
 
 
 def uniform(
-    key: Key, shape: Sequence[int] = (), dtype: Any = None, minval: float | Array = 0.0, maxval: float | Array = 1.0
+    key: Key,
+    shape: int | Sequence[int] = (),
+    dtype: Any = None,
+    minval: float | Array = 0.0,
+    maxval: float | Array = 1.0,
 ) -> Array:
     """Uniform numbers of [minval, maxval) as `jax.random.uniform` gives them, ``shape``; ``dtype`` the default float if None.
 
@@ -78,18 +78,13 @@ def uniform(
         >>> bool((uniform(jax.random.key(0), (9,)) == jax.random.uniform(jax.random.key(0), (9,))).all())
         True
     """
-    kind = np.dtype(default_float() if dtype is None else dtype)
-    if kind not in _WORDS or not _in_one_pass(key, tuple(shape)):
-        return jax.random.uniform(key, tuple(shape), kind, minval, maxval)
-    word: Any = _WORDS[kind]
-    # The bits of a number from 1 to 2.
-    drawn = bits(key, shape, word) >> word(8 * kind.itemsize - jnp.finfo(kind).nmant) | np.ones((), kind).view(word)
-    low, high = jnp.asarray(minval, kind), jnp.asarray(maxval, kind)
-    unit = jax.lax.bitcast_convert_type(drawn, kind) - np.ones((), kind)
-    return jnp.maximum(low, unit * (high - low) + low)
+    shape, kind = _canonical(shape), jax.dtypes.canonicalize_dtype(default_float() if dtype is None else dtype)
+    if kind not in _WORDS or np.ndim(minval) or np.ndim(maxval) or not _in_one_pass(key, shape):
+        return jax.random.uniform(key, shape, kind, minval, maxval)
+    return _uniform(key, shape, kind, minval, maxval)
 
 
-def normal(key: Key, shape: Sequence[int] = (), dtype: Any = None) -> Array:
+def normal(key: Key, shape: int | Sequence[int] = (), dtype: Any = None) -> Array:
     """Standard normal numbers √2 erf⁻¹(u), u uniform on (−1, 1), ``shape``; ``dtype`` the default float if None.
 
     Those of `jax.random.normal` but for rounding: float32 ones are within 4e-7 of √2 erf⁻¹(u), JAX's within 6e-6.
@@ -103,10 +98,60 @@ def normal(key: Key, shape: Sequence[int] = (), dtype: Any = None) -> Array:
         >>> bool(abs(normal(key, (9,)) - jax.random.normal(key, (9,))).max() < 1e-5)
         True
     """
-    kind = np.dtype(default_float() if dtype is None else dtype)
-    if kind != np.float32 or not _in_one_pass(key, tuple(shape)):
-        return jax.random.normal(key, tuple(shape), kind)
-    u = uniform(key, shape, kind, np.nextafter(np.float32(-1), np.float32(0)), 1.0)
+    shape, kind = _canonical(shape), jax.dtypes.canonicalize_dtype(default_float() if dtype is None else dtype)
+    if kind != np.float32 or not _in_one_pass(key, shape):
+        return jax.random.normal(key, shape, kind)
+    return _normal(key, shape)
+
+
+def _canonical(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (int(shape),) if np.ndim(shape) == 0 else tuple(shape)  # type: ignore[arg-type]
+
+
+def _in_one_pass(key: Key, shape: tuple[int, ...]) -> bool:
+    """Whether threefry is to be written out here: for one of JAX's own keys, on a CPU, unless JAX is to watch how keys are used."""
+    return (
+        jax.default_backend() == "cpu"
+        and np.ndim(key) == 0
+        and jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]  # the layout of counts followed here
+        and not jax.config.jax_debug_key_reuse  # type: ignore[attr-defined]
+        and str(jax.random.key_impl(key)) == "threefry2x32"
+        and np.prod(shape, dtype=float) < 2**32
+    )
+
+
+# Compiled also where the caller is not; within a program, part of it.
+_compiled = functools.partial(jax.jit, inline=True)
+
+
+@functools.partial(_compiled, static_argnums=(1, 2))
+def _bits(key: Key, shape: tuple[int, ...], dtype: Any) -> Array:
+    counts = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
+    high, low = _threefry(jax.random.key_data(key), np.uint32(0), counts)
+    if dtype == np.uint32:
+        return high ^ low
+    return high.astype(jnp.uint64) << np.uint64(32) | low.astype(jnp.uint64)
+
+
+@_compiled
+def _fold_in(key: Key, data: Array) -> Key:
+    words = _threefry(jax.random.key_data(key), np.uint32(0), data)
+    return jax.random.wrap_key_data(jnp.stack(words), impl="threefry2x32")
+
+
+@functools.partial(_compiled, static_argnums=(1, 2))
+def _uniform(key: Key, shape: tuple[int, ...], kind: Any, minval: Any, maxval: Any) -> Array:
+    word: Any = _WORDS[kind]
+    # The bits of a number from 1 to 2.
+    drawn = _bits(key, shape, np.dtype(word)) >> word(8 * kind.itemsize - jnp.finfo(kind).nmant)
+    unit = jax.lax.bitcast_convert_type(drawn | np.ones((), kind).view(word), kind) - np.ones((), kind)
+    low, high = jnp.asarray(minval, kind), jnp.asarray(maxval, kind)
+    return jnp.maximum(low, unit * (high - low) + low)
+
+
+@functools.partial(_compiled, static_argnums=1)
+def _normal(key: Key, shape: tuple[int, ...]) -> Array:
+    u = _uniform(key, shape, np.dtype(np.float32), np.nextafter(np.float32(-1), np.float32(0)), np.float32(1))
     w = -jnp.log((1 - u) * (1 + u))
     centre = w < 5
     at = jnp.where(centre, w - 2.5, jnp.sqrt(w) - 3)
@@ -114,16 +159,6 @@ def normal(key: Key, shape: Sequence[int] = (), dtype: Any = None) -> Array:
     for inner, outer in zip(_CENTRE, _TAILS):
         ratio = jnp.where(centre, jnp.float32(inner), jnp.float32(outer)) + ratio * at
     return np.float32(np.sqrt(2)) * ratio * u
-
-
-def _in_one_pass(key: Key, shape: tuple[int, ...]) -> bool:
-    """Whether threefry is to be written out here: for JAX's own keys on a CPU."""
-    return (
-        jax.default_backend() == "cpu"
-        and jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]  # the layout of counts followed here
-        and str(jax.random.key_impl(key)) == "threefry2x32"
-        and np.prod(shape, dtype=float) < 2**32
-    )
 
 
 def _threefry(key: Array, high: Any, low: Any) -> tuple[Array, Array]:

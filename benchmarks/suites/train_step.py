@@ -13,6 +13,7 @@ from benchmarks.harness import HAND, OURS, Row, interleaved
 from benchmarks.options import Options
 from benchmarks.suites.epoch import fresh, keep
 from benchmarks.workloads import Workload
+from vaejax import compilation
 
 _PUBLISHED = {"tiny": {HAND: 1.0, "NumPyro": 1.0, "PyTorch": 0.30}}
 SEEDS = 8
@@ -67,5 +68,5 @@ def ensemble(work: Workload) -> dict[str, Callable[[], Any]]:
 
     states = [start(key) for key in jax.random.split(jax.random.key(0), SEEDS)]
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    several = jax.jit(jax.vmap(epoch, in_axes=(0, None)), donate_argnums=0)
+    several = compilation.jit(jax.vmap(epoch, in_axes=(0, None)), donate_argnums=0)
     return {OURS: keep(lambda s: several(s, data), together), "one seed": keep(lambda s: epoch(s, data), states[0])}

@@ -5,6 +5,7 @@ factors 1 + exp(−|l|) are multiplied in groups first and one logarithm is take
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ _GROUPS = (7, 8, 4, 5, 16, 10, 6, 9, 14, 3, 11, 12, 13, 15, 2)
 def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_ndims: int = 1) -> Array:
     """Σ over the event of x·l − n·softplus(l): the log-probability of binary data, of binomial data up to its coefficient.
 
-    Exact to rounding for any finite logit. Differentiable any number of times, forwards and backwards, in ``x`` and
+    Exact to rounding wherever n·l is finite. Differentiable any number of times, forwards and backwards, in ``x`` and
     ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
 
     Args:
@@ -46,13 +47,16 @@ def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_
     lead = shape[: len(shape) - event_ndims]
     # One event axis: both sides are flattened alike, and x keeps size-1 leading axes instead of being copied K times.
     flat = [jnp.broadcast_to(a, (*a.shape[: a.ndim - event_ndims], *shape[len(lead) :])) for a in (x, logits)]
-    flat = [a.reshape(*a.shape[: a.ndim - event_ndims], -1) for a in flat]
+    size = math.prod(shape[len(lead) :])
+    flat = [a.reshape(*a.shape[: a.ndim - event_ndims], size) for a in flat]
     return jnp.broadcast_to(_fused(float(total_count), *flat), lead)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _fused(n: float, x: Array, logits: Array) -> Array:
     size = logits.shape[-1]
+    if 0 in (size, x.size, logits.size):
+        return jnp.zeros(jnp.broadcast_shapes(x.shape, logits.shape)[:-1], logits.dtype)
     group = size if size <= _LARGEST else next((g for g in _GROUPS if size % g == 0), None)
     if group is None:
         # An entry with logit −∞ and x = 0 adds nothing; −1e9 is −∞ enough, and 0·(−1e9) is 0.
@@ -72,7 +76,18 @@ def _fused(n: float, x: Array, logits: Array) -> Array:
         lambda a, b: (a[0] + b[0] + a[0] * b[0], a[1] + b[1]),
         (len(shape) - 2,),
     )
-    return jnp.sum(total - n * jnp.log1p(product), -1)
+    return jnp.sum(total - n * _log1p(product), -1)
+
+
+def _log1p(x: Array) -> Array:
+    """log(1 + x) for x ≥ 0: of float32, to 3e-7 of itself in half the time that XLA takes on CPUs (benchmarks/NOTES.md)."""
+    if x.dtype != jnp.float32:
+        return jnp.log1p(x)
+    # Of s = x / (2 + x) it is 2 artanh(s); a term more would be below rounding where x < ½.
+    s = x / (2 + x)
+    square = s * s
+    near = 2 * s * (1 + square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9))))
+    return jnp.where(x < 0.5, near, jnp.log(1 + x))
 
 
 def _fused_jvp(n: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -25,6 +25,7 @@ def convolve(x: Array, kernel: Array) -> Array:
         >>> convolve(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
         [[9.0, 6.0], [6.0, 4.0]]
     """
+    _check(x, kernel)
     if jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS)
     height, width = (-(-size // 2) for size in x.shape[1:3])
@@ -48,13 +49,16 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
         >>> convolve_transposed(jnp.ones((1, 1, 2, 1)), jnp.arange(9.0).reshape(3, 3, 1, 1))[0, :, :, 0].tolist()
         [[8.0, 7.0, 14.0, 7.0], [5.0, 4.0, 8.0, 4.0]]
     """
+    _check(x, kernel)
     if jax.default_backend() != "cpu":
         return jax.lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=_DIMENSIONS)
     height, width, outputs = *x.shape[1:3], kernel.shape[-1]
 
     def product(x: Array) -> Array:
         # What each entry adds through each tap; then each entry of the result gathers the one, two or four taps that reach it.
-        parts = x @ jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1)
+        taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1)
+        # Narrow types are rounded once, after the sum.
+        parts = jnp.matmul(x, taps, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
         parts = jnp.pad(parts, [(0, 0), (1, 0), (1, 0), (0, 0)])
 
         def phase(down: int, right: int) -> Array:
@@ -66,9 +70,16 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
             return sum(found[1:], found[0])
 
         rows = [jnp.stack([phase(down, right) for right in range(2)], 3) for down in range(2)]
-        return jnp.stack(rows, 2).reshape(len(x), 2 * height, 2 * width, outputs)
+        return jnp.stack(rows, 2).reshape(len(x), 2 * height, 2 * width, outputs).astype(x.dtype)
 
     return _in_blocks(product, x, height * width * 9 * outputs)
+
+
+def _check(x: Array, kernel: Array) -> None:
+    if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[:3] != (3, 3, x.shape[-1]):
+        raise ValueError(
+            f"images must be [n, height, width, c] and the kernel [3, 3, c, outputs], got {list(x.shape)} and {list(kernel.shape)}"
+        )
 
 
 def _in_blocks(function: Callable[[Array], Array], x: Array, entries: int) -> Array:

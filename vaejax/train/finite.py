@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaejax.train.epoch import Preprocess, plan_epoch, take_batch
+from vaejax import compilation
+from vaejax.train.batches import Preprocess, plan_epoch, take_batch
 from vaejax.train.state import effective_optimizer
 from vaejax.train.step import split_key, step
 from vaejax.types import Batch, Estimate, Estimator, Key, Params, TrainState
@@ -81,7 +82,7 @@ def find(
     """
     plan = plan_epoch(state.key, data.x.shape[0], batch_size)
 
-    @jax.jit
+    @compilation.jit
     def advance(state: TrainState, index: Any) -> tuple[TrainState, dict[str, Any]]:
         batch = take_batch(data, plan, index, preprocess)
         after, _ = step(estimator, optimizer, state, batch)

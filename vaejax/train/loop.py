@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaejax import evaluate
+from vaejax import compilation, evaluate
 from vaejax.train import finite, runs, signals
 from vaejax.train.callbacks import Callback
 from vaejax.train.epoch import Preprocess
@@ -163,7 +163,7 @@ def _validation(loop: Loop) -> Callable[[TrainState, int], dict[str, float]]:
         return lambda state, number: {}
     batch, num_samples, key = loop.held_out
     # Compiled here, its checks of the data's values are left out: they were made before training.
-    compiled = jax.jit(functools.partial(evaluate.elbo, loop.model, num_samples=num_samples))
+    compiled = compilation.jit(functools.partial(evaluate.elbo, loop.model, num_samples=num_samples))
 
     def validate(state: TrainState, number: int) -> dict[str, float]:
         values = compiled(state.params, jax.random.fold_in(key, number), batch).estimate
