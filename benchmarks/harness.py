@@ -20,6 +20,8 @@ HAND = "hand-written"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy", "numpyro", "torch", "pythae", "scikit-learn")
 # Threads of one library may spin for a while after their work: they are let go to sleep before the next is timed.
 _REST = 0.02
+# With fewer repeats no interval of the median has 95 %.
+_FEWEST = 6
 
 
 class Row(NamedTuple):
@@ -78,12 +80,44 @@ def spread(values: Iterable[float]) -> Spread:
 
 def ratios(row: Row) -> dict[str, Spread]:
     """Ours to each other's, repeat by repeat: a machine that slows down slows both."""
-    ours = row.figures[OURS]
-    return {
-        who: spread(a / b for a, b in zip(ours, theirs, strict=True))
-        for who, theirs in row.figures.items()
-        if who != OURS
-    }
+    found = {}
+    for who in row.figures:
+        if who != OURS:
+            # Of logarithms, so that the inverse of a ratio is the ratio of the inverse, with an even number of repeats too.
+            found[who] = Spread(*map(math.exp, spread(map(math.log, paired(row, who)))))
+    return found
+
+
+def paired(row: Row, who: str) -> list[float]:
+    """Ours to theirs in each repeat."""
+    return [a / b for a, b in zip(row.figures[OURS], row.figures[who], strict=True)]
+
+
+def median_interval(values: Iterable[float]) -> tuple[float, float]:
+    """95 % confidence limits of the median: order statistics whose ranks a fair coin would not reach; all there is below six."""
+    values = sorted(values)
+    count = len(values)
+    dropped, below = 0, 2.0**-count
+    while below + math.comb(count, dropped + 1) * 2.0**-count <= 0.025:
+        dropped += 1
+        below += math.comb(count, dropped) * 2.0**-count
+    return values[dropped], values[count - 1 - dropped]
+
+
+def verdicts(row: Row) -> dict[str, str]:
+    """Whether each promised ratio was kept: "met" or "missed" where the interval of the median says so, else "within noise".
+
+    Below six repeats, which are too few for that, in how many of them.
+    """
+    found = {}
+    for who, target in row.targets.items():
+        if who in row.figures:
+            each = paired(row, who)
+            low, high = median_interval(each)
+            found[who] = "met" if high <= target else "missed" if low > target else "within noise"
+            if len(each) < _FEWEST:
+                found[who] = f"met in {sum(ratio <= target for ratio in each)} of {len(each)}"
+    return found
 
 
 def describe() -> dict[str, Any]:
@@ -100,6 +134,7 @@ def describe() -> dict[str, Any]:
         "device": processor() if device.platform == "cpu" else device.device_kind,
         "platform": device.platform,
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "versions": versions,
     }
@@ -123,25 +158,26 @@ def as_dict(row: Row) -> dict[str, Any]:
         "figures": {who: spread(values)._asdict() for who, values in row.figures.items()},
         "ratios": {who: value._asdict() for who, value in found.items()},
         "targets": row.targets,
-        "met": {who: found[who].median <= target for who, target in row.targets.items() if who in found},
+        "verdicts": verdicts(row),
         "repeats": len(row.figures[OURS]),
         "note": row.note,
+        "all": {who: [float(f"{value:.6g}") for value in values] for who, values in row.figures.items()},
     }
 
 
 def lines(row: Row) -> list[str]:
     """A row as it is printed: one line for each who did the work."""
-    found = ratios(row)
-    out = [f"\n{row.work} ({row.unit}, median of {len(row.figures[OURS])} and quartiles)"]
+    found, kept = ratios(row), verdicts(row)
+    count = len(row.figures[OURS])
+    out = [f"\n{row.work} ({row.unit}, {f'median of {count} and quartiles' if count > 1 else 'once'})"]
     for who, values in row.figures.items():
         middle = spread(values)
         line = f"  {who:24} {short(middle.median):>9}  [{short(middle.low)}, {short(middle.high)}]"
         if who in found:
             ratio = found[who]
             line += f"   ratio {ratio.median:6.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
-            if who in row.targets:
-                met = "met" if ratio.median <= row.targets[who] else "MISSED"
-                line += f"   wanted ≤ {row.targets[who]:g}: {met}"
+            if who in kept:
+                line += f"   wanted ≤ {row.targets[who]:g}: {kept[who]}"
         out.append(line)
     return [*out, *([f"  {row.note}"] if row.note else [])]
 
@@ -153,12 +189,31 @@ def short(value: float) -> str:
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
 
 
-def write(path: Path, command: str, suites: dict[str, list[Row]]) -> None:
-    """A result file: everything that was measured, where, when and by which command."""
-    content = {
-        "command": command,
-        **describe(),
-        "suites": {suite: [as_dict(row) for row in rows] for suite, rows in suites.items()},
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+class Results(NamedTuple):
+    """A result file, and what is to stand in it.
+
+    Attributes:
+        path: of the file.
+        command: that makes it.
+        suites: the rows of each, so far.
+        failed: suites that ended by an error, and which.
+    """
+
+    path: Path
+    command: str
+    suites: dict[str, list[Row]]
+    failed: dict[str, str]
+
+    def write(self, *, complete: bool) -> None:
+        """Everything that was measured, where, when and by which command: the whole file or the one before it."""
+        content = {
+            "command": self.command,
+            "complete": complete,
+            **({"failed": self.failed} if self.failed else {}),
+            **describe(),
+            "suites": {suite: [as_dict(row) for row in rows] for suite, rows in self.suites.items()},
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(self.path.name + ".partial")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        partial.replace(self.path)

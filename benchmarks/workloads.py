@@ -57,7 +57,7 @@ EVALUATED = iwae(1)
 def quick(work: Workload) -> Workload:
     """The same kind of work, small enough for a test: names say so."""
     return work._replace(
-        name=f"(quick) {work.name}",
+        name=f"(quick, far smaller) {work.name}",
         x_shape=tuple(min(n, 28 if work.conv else 64) for n in work.x_shape),
         hidden=tuple(min(n, 8 if work.conv else 16) for n in work.hidden),
         latent=min(work.latent, 4),

@@ -87,6 +87,20 @@ def small_model():
     return model, model.init(jax.random.key(1), None)
 
 
+@pytest.mark.parametrize(("memory", "wanted"), [(None, 2**26), (80e9, 2**26), (2**32, 2**24), (100, 1)])
+def test_chunks_on_accelerators_fit_their_memory(monkeypatch, memory, wanted):
+    """A quarter of it at the most, with sixteen floats of the networks for each entry."""
+    from vaejax.evaluate import stream
+
+    class Device:
+        def memory_stats(self):
+            return None if memory is None else {"bytes_limit": int(memory)}
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    assert stream.budget() == wanted
+
+
 def test_an_example_does_not_depend_on_its_company(key, binary_batch):
     """Chunks of samples aside, the number for an example is the same in any block of examples."""
     model, params = small_model()

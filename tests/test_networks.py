@@ -148,6 +148,16 @@ def test_equinox_dropout_only_with_a_key(key):
     assert not np.allclose(dropped[0], dropped[1])
 
 
+@pytest.mark.parametrize(
+    ("widths", "error"), [((8, 0), ValueError), (8, TypeError), ((), TypeError), ((4, 2.5), TypeError)]
+)
+def test_widths_that_are_none_are_refused(widths, error):
+    with pytest.raises(error, match="widths"):
+        nets.conv_encoder((28, 28), widths, 4)
+    with pytest.raises(error, match="widths"):
+        nets.conv_decoder(4, widths, (28, 28))
+
+
 def test_bad_sizes():
     with pytest.raises(ValueError, match="at least 1"):
         nets.mlp((3,), (0,), (2,))

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import vaejax
-from benchmarks.mnist import read_mnist
+from benchmarks.studies.mnist import read_mnist
 from vaejax import evaluate, train
 
 # Lower bounds from few samples, of models hardly trained: the warning is right.

@@ -229,6 +229,13 @@ def test_batches_keep_their_companions(key):
             np.testing.assert_array_equal(found, leaf[rows])
 
 
+def test_a_step_on_nothing_is_refused(key):
+    model, estimator, optimizer = parts()
+    state = train.init(key, model, estimator, optimizer, jnp.zeros((1, 6)))
+    with pytest.raises(ValueError, match=r"batch is empty: an array of shape \[0, 6\]"):
+        train.make_train_step(estimator, optimizer)(state, jnp.zeros((0, 6)))
+
+
 @pytest.mark.parametrize("companion", ["weight", "context"])
 @pytest.mark.parametrize("rows", [3, 9])
 def test_companions_of_other_rows_are_refused_by_an_epoch(key, companion, rows):

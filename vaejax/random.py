@@ -1,13 +1,15 @@
 """Bits, uniform and normal numbers: those of `jax.random`, in one pass over the array on CPUs.
 
 JAX compiles threefry for CPUs as a loop of small kernels, each of which goes over the whole array; written out, its twenty rounds
-are one kernel, which also makes the numbers of the bits: two to nine times as fast, and sooner compiled (benchmarks/NOTES.md). Bits,
+are one kernel, which also makes the numbers of the bits: of many numbers, two to nine times as fast (benchmarks/NOTES.md). Bits,
 keys and uniform numbers are the same to the last bit. Normal ones of float32 differ from JAX's by up to 6e-6 of themselves: where JAX
 takes log1p(−u²), which is slow on CPUs and loses digits at the ends, these take log((1 − u)(1 + u)). Keys of another kind, other devices
 and other types go to `jax.random`.
 """
 
 import functools
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,13 +31,13 @@ _TAILS = (
 _WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.uint64}
 
 
-def bits(key: Key, shape: int | Sequence[int] = (), dtype: Any = jnp.uint32) -> Array:
+def bits(key: Key, shape: int | Sequence[int] = (), dtype: Any = None) -> Array:
     """Random bits as `jax.random.bits` gives them, ``shape``.
 
     Args:
         key: typed key.
         shape: of the result.
-        dtype: uint32, or another unsigned one.
+        dtype: an unsigned one; the default if None, uint32 but where x64 is on.
 
     Source:
         Salmon, Moraes, Dror & Shaw 2011 (threefry-2x32, 20 rounds).
@@ -45,7 +47,7 @@ def bits(key: Key, shape: int | Sequence[int] = (), dtype: Any = jnp.uint32) -> 
         >>> bool((bits(jax.random.key(0), (3, 5)) == jax.random.bits(jax.random.key(0), (3, 5), "uint32")).all())
         True
     """
-    shape, dtype = _canonical(shape), jax.dtypes.canonicalize_dtype(dtype)
+    shape, dtype = _canonical(shape), jax.dtypes.canonicalize_dtype(jnp.uint if dtype is None else dtype)
     if not _in_one_pass(key, shape) or dtype not in (np.uint32, np.uint64):
         return jax.random.bits(key, shape, dtype)
     return _bits(key, shape, dtype)
@@ -59,7 +61,7 @@ def fold_in(key: Key, data: int | Array) -> Key:
         >>> bool(fold_in(jax.random.key(0), 7) == jax.random.fold_in(jax.random.key(0), 7))
         True
     """
-    if not _in_one_pass(key, ()):
+    if np.ndim(data) or not _in_one_pass(key, ()):
         return jax.random.fold_in(key, data)
     return _fold_in(key, jnp.uint32(data))
 
@@ -105,7 +107,7 @@ def normal(key: Key, shape: int | Sequence[int] = (), dtype: Any = None) -> Arra
 
 
 def _canonical(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (int(shape),) if np.ndim(shape) == 0 else tuple(shape)  # type: ignore[arg-type]
+    return tuple(map(operator.index, (shape,) if np.ndim(shape) == 0 else shape))  # type: ignore[arg-type]
 
 
 def _in_one_pass(key: Key, shape: tuple[int, ...]) -> bool:
@@ -115,8 +117,8 @@ def _in_one_pass(key: Key, shape: tuple[int, ...]) -> bool:
         and np.ndim(key) == 0
         and jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]  # the layout of counts followed here
         and not jax.config.jax_debug_key_reuse  # type: ignore[attr-defined]
-        and str(jax.random.key_impl(key)) == "threefry2x32"
-        and np.prod(shape, dtype=float) < 2**32
+        and str(getattr(key, "dtype", "")) == "key<fry>"
+        and math.prod(shape) < 2**32
     )
 
 
@@ -126,7 +128,7 @@ _compiled = functools.partial(jax.jit, inline=True)
 
 @functools.partial(_compiled, static_argnums=(1, 2))
 def _bits(key: Key, shape: tuple[int, ...], dtype: Any) -> Array:
-    counts = jax.lax.iota(jnp.uint32, int(np.prod(shape))).reshape(shape)
+    counts = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     high, low = _threefry(jax.random.key_data(key), np.uint32(0), counts)
     if dtype == np.uint32:
         return high ^ low

@@ -6,7 +6,6 @@ scikit-learn's fits one after another, of which two are timed.
 """
 
 import importlib
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import peak
 from benchmarks.harness import OURS, Row
 from benchmarks.options import Options
 
@@ -52,16 +52,20 @@ def run(options: Options) -> Iterator[Row]:
             for who, fits in found.items():
                 fits.append(measured(who, starts if who == OURS else min(starts, _TIMED), sizes))
         figures = {who: [1e3 * fit.seconds / fit.iterations for fit in fits] for who, fits in found.items()}
-        peak = {who: [fit.peak for fit in fits] for who, fits in found.items()}
+        held = {who: [fit.peak for fit in fits] for who, fits in found.items()}
         # Three and five times as fast.
         targets = options.targets({THEIRS: 1 / 3 if starts == 1 else 1 / 5}) if with_peer else {}
         many = f"{starts} start{'s' if starts > 1 else ''}"
         yield Row(f"{name}, {many}", "ms an iteration of a start", figures, targets, _note(found, starts, sizes))
-        yield Row(f"{name}, {many}: memory", "MiB beside data and library", peak)
+        yield Row(f"{name}, {many}: memory", "MiB beside data and library", held)
 
 
 def _note(found: dict[str, list[Fit]], starts: int, sizes: Sizes) -> str:
-    parts = []
+    parts = (
+        [f"of scikit-learn's {starts} fits, one after another, {_TIMED} are timed"]
+        if starts > _TIMED and THEIRS in found
+        else []
+    )
     for who, fits in found.items():
         fit = fits[0]
         wanted = sizes.iterations * (starts if who == OURS else min(starts, _TIMED))
@@ -147,17 +151,19 @@ def one(which: str, starts: int, sizes: Sizes) -> None:
     """Prints a `Fit`."""
     x = problem(sizes.rows, sizes.columns, sizes.components)
     importlib.import_module({THEIRS: "sklearn.mixture", OURS: "vaejax.conjugate"}[which])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak.forget()
+    before = peak.mib()
     found = {THEIRS: scikit_learn, OURS: vaejax_em}[which](x, sizes, starts)
-    # A tenth of a MiB is nothing.
-    print(*found, max(0.1, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    print(*found, peak.mib() - before)
 
 
 def measured(which: str, starts: int, sizes: Sizes) -> Fit:
     """`one` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.suites.conjugate", which, *map(str, (starts, *sizes))]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return Fit(*map(float, out.split()[-5:]))
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{which}'s fit ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return Fit(*map(float, done.stdout.split()[-5:]))
 
 
 if __name__ == "__main__":

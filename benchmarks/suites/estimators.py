@@ -1,6 +1,6 @@
 """The certificates of the estimators for discrete latents: cost of a gradient, relative to enumeration, beside its bias and variance.
 
-``python -m benchmarks.estimators --help`` has the same with its own tables and options.
+An error names those whose promise is broken. ``python -m benchmarks certificates --help`` has the same with its own tables and options.
 """
 
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import jax
 
 from benchmarks import enumerable
-from benchmarks import estimators as table
 from benchmarks.harness import OURS, Row
 from benchmarks.options import Options
+from benchmarks.studies import certificates as table
 
 EXACT = "enumeration"
 
@@ -31,3 +31,5 @@ def run(options: Options) -> Iterator[Row]:
         reference = exact[own["model"], own["where"]]
         figures = {OURS: [1e6 * own["seconds"]], EXACT: [1e6 * reference["seconds"]]}
         yield Row(f"{own['estimator']} on {own['model']}, {own['where']}", "µs a gradient", figures, {}, note)
+    if broken := [f"{own['estimator']} on {own['model']}, {own['where']}" for own in found if not own["kept"]]:
+        raise RuntimeError(f"broken promises: {'; '.join(broken)}")

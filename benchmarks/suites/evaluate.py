@@ -22,7 +22,8 @@ def run(options: Options) -> Iterator[Row]:
     images, samples = (8, 40) if options.quick else (IMAGES, SAMPLES)
     work = options.works({"iwae": workloads.EVALUATED})["iwae"]._replace(batch=images, steps=1)
     figures = interleaved(contestants(work, samples, options), options.repeats(7))
-    name = f"log-marginal, {samples} draws, {images} images, {'-'.join(map(str, (work.x_size, *work.hidden, work.latent)))}"
+    nets = "-".join(map(str, (work.x_size, *work.hidden, work.latent)))
+    name = f"{'(quick) ' if options.quick else ''}log-marginal, {samples} draws, {images} images, {nets}"
     yield Row(name, "s", figures, options.targets(_PUBLISHED))
 
 

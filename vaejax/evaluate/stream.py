@@ -14,9 +14,10 @@ from vaejax.terms import batch_shape, log_terms
 from vaejax.types import Array, Batch, Key, LogTerms, Model, Params
 
 # Entries of x|z held at once: 4 MB of float32 stays in a CPU's cache, where larger blocks run at the speed of memory;
-# accelerators want large blocks.
+# accelerators want large blocks, of which the networks make some sixteen times as much, in no more than a quarter of the memory.
 _BUDGET = {"cpu": 2**20}
 _ACCELERATOR_BUDGET = 2**26
+_BYTES = 4 * 16 * 4
 _LARGEST_CHUNK = 64
 # Examples between two looks at a progress bar and the disk.
 BLOCK = 100
@@ -83,7 +84,11 @@ def check_hashable(model: Model) -> None:
 
 def budget() -> int:
     """How many entries of x|z are held at once."""
-    return _BUDGET.get(jax.default_backend(), _ACCELERATOR_BUDGET)
+    if (found := _BUDGET.get(jax.default_backend())) is not None:
+        return found
+    # What a device does not tell is taken to be enough.
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return _ACCELERATOR_BUDGET if memory is None else max(1, min(_ACCELERATOR_BUDGET, memory // _BYTES))
 
 
 @functools.partial(compilation.jit, static_argnums=(0, 1, 2, 3))

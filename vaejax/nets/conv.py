@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vaejax import checks
 from vaejax.nets import strided
 from vaejax.nets.network import Network, from_nnx
 from vaejax.types import Array
@@ -24,11 +25,17 @@ def _halved(size: int, times: int) -> int:
     return size
 
 
-def _check_image(shape: tuple[int, ...]) -> None:
+def _check(shape: tuple[int, ...], widths: Sequence[int], **sizes: int) -> None:
     if len(shape) not in (2, 3):
         raise ValueError(
             f"convolutions need an image shape [height, width] or [height, width, channels], got {list(shape)}"
         )
+    if not isinstance(widths, Sequence) or not widths:
+        raise TypeError(f"widths must be the channels of each convolution, such as (16, 32), got {widths!r}")
+    for width in widths:
+        checks.positive_int(width, "each of widths")
+    for name, size in sizes.items():
+        checks.positive_int(size, name)
 
 
 class _Strided(nnx.Module):
@@ -126,13 +133,17 @@ def conv_encoder(
 ) -> Network:
     """A `ConvEncoder` as a pure network.
 
+    Raises:
+        TypeError: widths that are no sequence of integers.
+        ValueError: a shape that is no image's, a width or size below 1.
+
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> net = conv_encoder((28, 28), (16, 32), 20)
         >>> net.apply(net.init(jax.random.key(0)), jnp.zeros((5, 28, 28))).shape
         (5, 20)
     """
-    _check_image(shape)
+    _check(shape, widths, out_size=out_size)
     return from_nnx(lambda rngs: ConvEncoder(shape, widths, out_size, context_size=context_size, rngs=rngs, **options))
 
 
@@ -147,11 +158,15 @@ def conv_decoder(
 ) -> Network:
     """A `ConvDecoder` as a pure network.
 
+    Raises:
+        TypeError: widths that are no sequence of integers.
+        ValueError: a shape that is no image's, a width or size below 1.
+
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> net = conv_decoder(10, (32, 16), (28, 28))
         >>> net.apply(net.init(jax.random.key(0)), jnp.zeros((2, 5, 10))).shape
         (2, 5, 28, 28)
     """
-    _check_image(shape)
+    _check(shape, widths, latent_size=latent_size, outputs=outputs)
     return from_nnx(lambda rngs: ConvDecoder(latent_size + context_size, widths, shape, outputs, rngs=rngs, **options))

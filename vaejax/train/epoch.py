@@ -26,7 +26,7 @@ def make_epoch(
 
     The rows of ``data`` are shuffled on the device with the state's key, cut into batches (a remainder is dropped after
     shuffling), preprocessed and stepped through in one `jax.lax.scan`. Data keep their type: uint8 images stay uint8 until
-    ``preprocess`` touches a batch of them. The state is donated.
+    ``preprocess`` touches a batch of them. The state is donated. Shapes are checked here, values are not: `init` and `fit` check them.
 
     Args:
         estimator: gives the gradient.

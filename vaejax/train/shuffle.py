@@ -55,7 +55,7 @@ def permutation(key: Key, size: int) -> Array:
 def _permutation(key: Key, size: int) -> Array:
     high_base = max(_LEAST, math.isqrt(max(size - 1, 0)) + 1)
     low_base = max(_LEAST, -(-size // high_base))
-    offsets = random.bits(key, (_ROUNDS // 2, 2))
+    offsets = random.bits(key, (_ROUNDS // 2, 2), jnp.uint32)
 
     def once(numbers: Array) -> Array:
         high, low = numbers // low_base, numbers % low_base

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from vaejax import compilation
@@ -26,11 +27,18 @@ def step(
 
     Returns:
         The next state and the metrics, scalars.
+
+    Raises:
+        TypeError: what is no `TrainState`.
+        ValueError: an empty batch.
     """
     if not isinstance(state, TrainState):
         raise TypeError(
             f"state must be a vaejax.TrainState from train.init, got {type(state).__name__}; a step returns (state, metrics): unpack both"
         )
+    for leaf in jax.tree.leaves(batch):
+        if jnp.shape(leaf)[:1] == (0,):
+            raise ValueError(f"batch is empty: an array of shape {list(jnp.shape(leaf))}; a step needs an example")
     next_key, *keys = split_key(state.key)
     state, metrics = update(estimator, optimizer, state, keys, batch)
     return state._replace(key=next_key), metrics

@@ -1,6 +1,6 @@
 """Time and memory of each way to the evidence: importance sampling at two numbers of samples, AIS, bounds from both sides.
 
-    python -m benchmarks.evidence [--run runs/mnist-…] [--examples 100] [--samples 500 50000] [--temperatures 1000]
+    python -m benchmarks evidence [--run runs/mnist-…] [--examples 100] [--samples 500 50000] [--temperatures 1000]
 
 Without a run: nets 784-200-200-50 as they begin, on random images. Each case runs in a process of its own, so that its peak of resident
 memory is its own; "nothing" is a process that opens model and data and evaluates nothing. AIS at two lengths tells its cost a
@@ -8,7 +8,6 @@ temperature from that of compilation.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
+from benchmarks import peak
 from vaejax import evaluate
 from vaejax.report import full
 
@@ -51,8 +51,7 @@ def one(case: str, size: int, options: argparse.Namespace) -> None:
         found = evaluate.bdmc(model, params, key, num_examples=len(batch.x), num_temperatures=size)
         value = f"gap {found.gap.mean():.3f} ± {found.gap.std(ddof=1) / len(found.gap) ** 0.5:.3f}"
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"{case:12} {size:6d}  peak {peak:7.0f} MiB  {seconds:8.1f} s  {value}", flush=True)
+    print(f"{case:12} {size:6d}  peak {peak.mib():7.0f} MiB  {seconds:8.1f} s  {value}", flush=True)
 
 
 def main() -> None:
@@ -69,8 +68,9 @@ def main() -> None:
     cases += [(name, n) for name in ("ais", "bdmc") for n in options.temperatures]
     shared = ["--examples", str(options.examples), *(["--run", options.run] if options.run else [])]
     for case, size in cases:
-        command = [sys.executable, "-m", "benchmarks.evidence", "--one", case, str(size), *shared]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "benchmarks.studies.evidence", "--one", case, str(size), *shared]
+        if subprocess.run(command, check=False).returncode:
+            raise SystemExit(f"{case} {size} ended by the error above")
     return None
 
 

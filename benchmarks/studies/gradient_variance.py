@@ -1,6 +1,6 @@
 """The spread of pathwise gradients, near the optimum and far from it: the tables of docs/estimators.md.
 
-    python -m benchmarks.gradient_variance [--draws 20000]
+    python -m benchmarks gradient_variance [--draws 20000]
 
 The target posterior is known: z ~ N(2, 3²) (or N(0, I)), and x says nothing about z. So is the optimum: q = that target.
 """

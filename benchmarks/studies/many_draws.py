@@ -1,6 +1,6 @@
 """Memory and time of an importance-weighted gradient with many draws, materialised and in chunks.
 
-    python -m benchmarks.many_draws [--samples 5000] [--chunk 50 250] [--limit-gb 12]
+    python -m benchmarks many_draws [--samples 5000] [--chunk 50 250] [--limit-gb 12]
 
 Nets 784-200-200-50, batch 20. Each case runs in a process of its own, so that its peak of resident memory is its own.
 """
@@ -16,6 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaejax
+from benchmarks import peak
+
+_ESTIMATORS = ["pathwise", "doubly_reparameterized"]
 
 
 def measure(estimator: str, num_samples: int, chunk_size: int | None, repeats: int) -> None:
@@ -33,16 +36,15 @@ def measure(estimator: str, num_samples: int, chunk_size: int | None, repeats: i
         began = time.perf_counter()
         jax.block_until_ready(gradient(params, key))
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     name = f"{estimator:24} K={num_samples} chunk={chunk_size!s:5}"
-    print(f"{name} peak {peak:6.2f} GiB, {np.median(seconds[1:]):7.2f} s a gradient", flush=True)
+    print(f"{name} peak {peak.mib() / 1024:6.2f} GiB, {np.median(seconds[1:]):7.2f} s a gradient", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--chunk", type=int, nargs="+", default=[50, 250])
-    parser.add_argument("--estimators", nargs="+", default=["pathwise", "doubly_reparameterized"])
+    parser.add_argument("--estimators", nargs="+", choices=_ESTIMATORS, default=_ESTIMATORS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--limit-gb", type=float, default=12.0, help="address space of each process beyond which it is stopped"
@@ -58,11 +60,11 @@ def main() -> None:
         return measure(options.one[0], options.samples, chunk, options.repeats)
     for estimator in options.estimators:
         for chunk in (*options.chunk, None):
-            command = [sys.executable, "-m", "benchmarks.many_draws", "--one", estimator, str(chunk)]
+            command = [sys.executable, "-m", "benchmarks.studies.many_draws", "--one", estimator, str(chunk)]
             command += ["--samples", str(options.samples), "--repeats", str(options.repeats)]
             if subprocess.run([*command, "--limit-gb", str(options.limit_gb)], check=False).returncode:
                 print(
-                    f"{estimator:24} K={options.samples} chunk={chunk!s:5} did not fit into {options.limit_gb} GiB",
+                    f"{estimator:24} K={options.samples} chunk={chunk!s:5} ended by the error above, or beyond {options.limit_gb} GiB",
                     flush=True,
                 )
     return None

@@ -1,6 +1,6 @@
 """Certificates of the estimators for discrete latents: bias, variance and cost where the gradient is known by enumeration.
 
-    python -m benchmarks estimators [--draws 20000] [--models …] [--rows …] [--out DIR]
+    python -m benchmarks certificates [--draws 20000] [--models …] [--rows …] [--out DIR]
 
 Five small models (benchmarks/enumerable.py), each at two points, in float64. Times are of one compiled gradient on a batch of two,
 mostly dispatch: what a large model would cost shows in the number of evaluations (`vaejax.estimators.catalogue()`).

@@ -1,6 +1,6 @@
 """Sigmoid belief networks on static MNIST, 200 Bernoulli latents a layer: estimators at an equal wall-clock budget.
 
-    python -m benchmarks sbn_table --data-dir DIR --out RUNS [--network linear] [--minutes 3] [--rows disarm rebar …]
+    python -m benchmarks sbn_table [--data-dir DIR] --out RUNS [--network linear] [--minutes 3] [--rows disarm rebar …]
 
 Each row trains the same model from the same parameters for the same time (compilation not counted; a row ends with the epoch that
 passes its budget), then reports the test NLL by importance sampling, the ELBO, and the variance of its own encoder's gradient where it
@@ -11,7 +11,6 @@ Published: Yin & Zhou 2019, table 2 (ARM; hundreds of thousands of updates at ra
 import argparse
 import functools
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,7 +176,12 @@ def report(rows: dict[str, Row], network: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("VAEJAX_DATA"))
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=None,
+        help="folder of mnist_static/; else VAEJAX_DATA, or where `vaejax data` keeps it",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--network", choices=NETWORKS, default="linear")
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, "five", "all"], default=["all"])
@@ -191,9 +195,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examples", type=int, default=None, help="use this many training images only (to try it out)")
     options = parser.parse_args()
-    if options.data_dir is None:
-        parser.error("give --data-dir, or set VAEJAX_DATA: the folder that holds mnist_static/")
-    data = vaejax.data.load("mnist_static", options.data_dir)
+    try:
+        data = vaejax.data.load("mnist_static", options.data_dir)
+    except vaejax.data.MissingDataError as error:
+        parser.error(str(error))
     images = np.asarray(data.train.x)[: options.examples]
     test = jnp.asarray(np.asarray(data.test.x)[: options.test_images], jnp.float32)
     names: list[str] = []

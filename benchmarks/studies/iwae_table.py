@@ -1,6 +1,6 @@
 """The one-layer rows of the IWAE paper's table 1, at any budget: MNIST binarised afresh at each epoch.
 
-    python -m benchmarks.iwae_table --data-dir DIR --out RUNS [--epochs 160] [--rows VAE-1 VAE-5 IWAE-5 DReG-5]
+    python -m benchmarks iwae_table [--data-dir DIR] --out RUNS [--epochs 160] [--rows VAE-1 VAE-5 IWAE-5 DReG-5]
 
 A row is an objective and a number of draws: ``VAE-k`` the ELBO, ``IWAE-k`` the importance-weighted bound, ``DReG-k`` the same bound with
 the doubly reparameterised gradient. Nets, Adam and the schedule are the paper's (Burda, Grosse & Salakhutdinov 2016, section 5 and
@@ -10,7 +10,6 @@ Each row keeps a run directory and goes on where it stopped; a row that is done 
 
 import argparse
 import functools
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ import numpy as np
 import optax
 
 import vaejax
-from benchmarks.mnist import read_mnist
+from benchmarks.studies.mnist import read_mnist
 from vaejax.estimators import doubly_reparameterized, pathwise
 from vaejax.objectives import elbo, iwae
 
@@ -126,7 +125,12 @@ def report(rows: dict[str, Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("VAEJAX_DATA"))
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=None,
+        help="folder of mnist/; else VAEJAX_DATA, or where `vaejax data` keeps it",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", default=["VAE-1", "VAE-5", "IWAE-5", "DReG-5"])
     parser.add_argument("--epochs", type=int, default=160)
@@ -135,13 +139,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examples", type=int, default=None, help="use this many images only (to try it out)")
     options = parser.parse_args()
-    if options.data_dir is None:
-        parser.error("give --data-dir, or set VAEJAX_DATA: the folder that holds mnist/")
     for name in options.rows:
         family, _, draws = name.partition("-")
         if family not in FAMILIES or not draws.isdigit() or int(draws) < 1:
             parser.error(f"--rows takes VAE-k, IWAE-k and DReG-k with a number of draws k, got {name}")
-    images, test = (part[: options.examples] for part in read_mnist(options.data_dir))
+    try:
+        images, test = (part[: options.examples] for part in read_mnist(options.data_dir))
+    except vaejax.data.MissingDataError as error:
+        parser.error(str(error))
     binarize = jax.jit(functools.partial(vaejax.data.binarize, levels=255))
     test_bits = binarize(jax.random.key(options.seed + 1), jnp.asarray(test))
     print(
