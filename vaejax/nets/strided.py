@@ -36,7 +36,7 @@ def convolve(x: Array, kernel: Array) -> Array:
         pad = [(b, 2 * half + 1 - b - size) for b, half, size in zip(before, (height, width), x.shape[1:3])]
         x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
         patches = [x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for i, j in _TAPS]
-        return jnp.concatenate(patches, -1) @ kernel.reshape(-1, kernel.shape[-1])
+        return _matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, kernel.shape[-1])).astype(x.dtype)
 
     return _in_blocks(product, x, height * width * 9 * x.shape[-1])
 
@@ -57,8 +57,7 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
     def product(x: Array) -> Array:
         # What each entry adds through each tap; then each entry of the result gathers the one, two or four taps that reach it.
         taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1)
-        # Narrow types are rounded once, after the sum.
-        parts = jnp.matmul(x, taps, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+        parts = _matmul(x, taps)
         parts = jnp.pad(parts, [(0, 0), (1, 0), (1, 0), (0, 0)])
 
         def phase(down: int, right: int) -> Array:
@@ -73,6 +72,11 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
         return jnp.stack(rows, 2).reshape(len(x), 2 * height, 2 * width, outputs).astype(x.dtype)
 
     return _in_blocks(product, x, height * width * 9 * outputs)
+
+
+def _matmul(x: Array, kernel: Array) -> Array:
+    """A product in float32 at least: narrow types are rounded once, after all sums, and so are their gradients."""
+    return jnp.matmul(x, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _check(x: Array, kernel: Array) -> None:
