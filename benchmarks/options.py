@@ -1,7 +1,10 @@
-"""What every suite is told."""
+"""What every suite is told, and what studies of published data sets ask."""
 
+import argparse
+from pathlib import Path
 from typing import NamedTuple
 
+import vaejax
 from benchmarks.workloads import Workload, quick
 
 
@@ -31,3 +34,23 @@ class Options(NamedTuple):
     def targets(self, published: dict[str, float]) -> dict[str, float]:
         """The promises, which are about whole sizes only."""
         return {} if self.quick else published
+
+
+def study(description: str | None) -> argparse.ArgumentParser:
+    """A parser for a study of published data."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=None,
+        help="folder of the data; else VAEJAX_DATA, or where `vaejax data` keeps them",
+    )
+    return parser
+
+
+def load(parser: argparse.ArgumentParser, name: str, directory: Path | None) -> vaejax.data.Dataset:
+    """The data set; where it is missing the parser says what to do."""
+    try:
+        return vaejax.data.load(name, directory)
+    except vaejax.data.MissingDataError as error:
+        parser.error(str(error))

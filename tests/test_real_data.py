@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import vaejax
-from benchmarks.studies.mnist import read_mnist
+from benchmarks.studies.mnist import flat
 from vaejax import evaluate, train
 
 # Lower bounds from few samples, of models hardly trained: the warning is right.
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::vaejax.evaluate.UntrustworthyEs
 @pytest.mark.slow
 def test_mnist_through_plain_arrays(data_dir, key):
     """Two epochs on 20,000 digits: far from converged, far below the best independent-pixel model (about 206 nats)."""
-    images, unseen = read_mnist(data_dir)
+    images, unseen = flat(vaejax.data.load("mnist", data_dir))
     assert images.shape == (60000, 784)
     assert images.dtype == np.uint8
     model = vaejax.models.vae(x_shape=784, latent_size=20, hidden_sizes=(100,))

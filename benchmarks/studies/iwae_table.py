@@ -20,7 +20,8 @@ import numpy as np
 import optax
 
 import vaejax
-from benchmarks.studies.mnist import read_mnist
+from benchmarks.options import load, study
+from benchmarks.studies.mnist import flat
 from vaejax.estimators import doubly_reparameterized, pathwise
 from vaejax.objectives import elbo, iwae
 
@@ -124,13 +125,7 @@ def report(rows: dict[str, Row]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=None,
-        help="folder of mnist/; else VAEJAX_DATA, or where `vaejax data` keeps it",
-    )
+    parser = study(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", default=["VAE-1", "VAE-5", "IWAE-5", "DReG-5"])
     parser.add_argument("--epochs", type=int, default=160)
@@ -143,10 +138,7 @@ def main() -> None:
         family, _, draws = name.partition("-")
         if family not in FAMILIES or not draws.isdigit() or int(draws) < 1:
             parser.error(f"--rows takes VAE-k, IWAE-k and DReG-k with a number of draws k, got {name}")
-    try:
-        images, test = (part[: options.examples] for part in read_mnist(options.data_dir))
-    except vaejax.data.MissingDataError as error:
-        parser.error(str(error))
+    images, test = (part[: options.examples] for part in flat(load(parser, "mnist", options.data_dir)))
     binarize = jax.jit(functools.partial(vaejax.data.binarize, levels=255))
     test_bits = binarize(jax.random.key(options.seed + 1), jnp.asarray(test))
     print(

@@ -7,7 +7,6 @@ DIR holds the four original idx files (``mnist/train-images-idx3-ubyte.gz`` …)
 Targets: Burda et al. 2016, table 1, one layer, k = 1: 86.76 nats after 3280 epochs. The budget here is minutes.
 """
 
-import argparse
 import functools
 import time
 from pathlib import Path
@@ -18,26 +17,20 @@ import numpy as np
 import optax
 
 import vaejax
+from benchmarks.options import load, study
 
 # name: hidden widths, latent size. IWAE: Burda et al. 2016, appendix C; K&W: Kingma & Welling 2014, section 5.
 NETS = {"iwae": ((200, 200), 50), "kw": ((500,), 20)}
 
 
-def read_mnist(directory: Path | None) -> tuple[np.ndarray, np.ndarray]:
+def flat(mnist: vaejax.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """All 60000 training and 10000 test images, flat; no part of the training images is held out, as in the paper."""
-    mnist = vaejax.data.load("mnist", directory)
     images = np.concatenate([mnist.train.x, mnist.validation.x])
     return images.reshape(len(images), -1), np.asarray(mnist.test.x).reshape(len(mnist.test.x), -1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=None,
-        help="folder of mnist/; else VAEJAX_DATA, or where `vaejax data` keeps it",
-    )
+    parser = study(__doc__)
     parser.add_argument("--nets", choices=NETS, default="iwae")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=100)
@@ -46,10 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figures", type=Path, default=None)
     options = parser.parse_args()
-    try:
-        train, test = read_mnist(options.data_dir)
-    except vaejax.data.MissingDataError as error:
-        parser.error(str(error))
+    train, test = flat(load(parser, "mnist", options.data_dir))
 
     began = time.perf_counter()
     hidden_sizes, latent_size = NETS[options.nets]

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 import vaejax
+from benchmarks.options import load, study
 from vaejax import estimators
 from vaejax.estimators import baselines
 from vaejax.objectives import elbo, iwae
@@ -175,13 +176,7 @@ def report(rows: dict[str, Row], network: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=None,
-        help="folder of mnist_static/; else VAEJAX_DATA, or where `vaejax data` keeps it",
-    )
+    parser = study(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--network", choices=NETWORKS, default="linear")
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, "five", "all"], default=["all"])
@@ -195,10 +190,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--examples", type=int, default=None, help="use this many training images only (to try it out)")
     options = parser.parse_args()
-    try:
-        data = vaejax.data.load("mnist_static", options.data_dir)
-    except vaejax.data.MissingDataError as error:
-        parser.error(str(error))
+    data = load(parser, "mnist_static", options.data_dir)
     images = np.asarray(data.train.x)[: options.examples]
     test = jnp.asarray(np.asarray(data.test.x)[: options.test_images], jnp.float32)
     names: list[str] = []
