@@ -69,6 +69,21 @@ def test_importing_the_package_loads_nothing_heavy():
     assert out.strip() == "[]"
 
 
+def test_training_loads_nothing_that_evaluation_alone_needs():
+    """BlackJAX comes with the first k-hat or chain, which may be asked for within any program."""
+    program = """
+import sys, vaejax.models, vaejax.objectives, vaejax.estimators, vaejax.train
+assert not {"blackjax", "sklearn", "scipy.stats", "matplotlib"} & set(sys.modules)
+import jax, jax.numpy as jnp
+from vaejax.evaluate.evidence.pareto import pareto_k
+tails = -jnp.sort(-jax.random.exponential(jax.random.key(0), (3, 21)))
+first = jax.jit(jax.vmap(jax.grad(lambda tail: pareto_k(tail))))(tails)
+assert jnp.array_equal(jax.vmap(pareto_k)(tails), jnp.stack([pareto_k(tail) for tail in tails])), "kept a tracer"
+assert first.shape == (3, 21) and "blackjax" in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
 def test_every_namespace_imports_alone_with_warnings_as_errors():
     program = "import importlib, vaejax\nfor n in [*vaejax._NAMESPACES, 'cli']: importlib.import_module('vaejax.' + n)"
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

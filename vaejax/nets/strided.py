@@ -56,16 +56,13 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
 
     def product(x: Array) -> Array:
         # What each entry adds through each tap; then each entry of the result gathers the one, two or four taps that reach it.
+        # Split, not sliced: the gradient is then one concatenation, not a sum of nine arrays that are mostly zeros.
         taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1)
-        parts = _matmul(x, taps)
-        parts = jnp.pad(parts, [(0, 0), (1, 0), (1, 0), (0, 0)])
+        parts = dict(zip(_TAPS, jax.lax.split(_matmul(x, taps), [outputs] * len(_TAPS), axis=3)))
 
         def phase(down: int, right: int) -> Array:
-            reach = [(k, i, j) for k, (i, j) in enumerate(_TAPS) if (i - down) % 2 == 0 and (j - right) % 2 == 0]
-            found = []
-            for k, i, j in reach:
-                top, left = (down + i) // 2, (right + j) // 2
-                found.append(parts[:, top : top + height, left : left + width, k * outputs : (k + 1) * outputs])
+            reach = [(i, j) for i, j in _TAPS if (i - down) % 2 == 0 and (j - right) % 2 == 0]
+            found = [_moved(parts[i, j], 1 - (down + i) // 2, 1 - (right + j) // 2) for i, j in reach]
             return sum(found[1:], found[0])
 
         rows = [jnp.stack([phase(down, right) for right in range(2)], 3) for down in range(2)]
@@ -76,7 +73,15 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
 
 def _matmul(x: Array, kernel: Array) -> Array:
     """A product in float32 at least: narrow types are rounded once, after all sums, and so are their gradients."""
-    return jnp.matmul(x, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+    # Of matrices: the kernel's gradient would sum over three axes of images otherwise, and transpose them first.
+    rows = x.reshape(-1, x.shape[-1])
+    found = jnp.matmul(rows, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
+    return found.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _moved(x: Array, down: int, right: int) -> Array:
+    """So many places down and to the right; zeros come in, what goes out is lost."""
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (down, -down, 0), (right, -right, 0), (0, 0, 0)])
 
 
 def _check(x: Array, kernel: Array) -> None:

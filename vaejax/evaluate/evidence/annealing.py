@@ -7,12 +7,12 @@ The path is f_β(z) = f_0(z)^{1−β} p(x, z)^β. A chain visits temperatures in
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import blackjax
 import jax
 import jax.numpy as jnp
 
 from vaejax.estimators.roles import by_roles, together
 from vaejax.evaluate.encoding import alone
+from vaejax.evaluate.evidence import backend
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Key, Model, Params, call
 
@@ -94,7 +94,8 @@ class Visit(NamedTuple):
 
 def transition(path: Target, key: Key, latents: Any, beta: Array, step_size: Array, num_leapfrog: int) -> Visit:
     """One HMC transition of every chain at one temperature."""
-    kernel = blackjax.hmc.build_kernel()
+    library = backend.blackjax()
+    kernel = library.hmc.build_kernel()
     # The chains' own precision; weights are summed in that of the temperatures.
     dtype = jax.tree.leaves(latents)[0].dtype
     beta, step_size = beta.astype(dtype), step_size.astype(dtype)
@@ -111,7 +112,7 @@ def transition(path: Target, key: Key, latents: Any, beta: Array, step_size: Arr
         (value, gain), grad = jax.value_and_grad(with_gain, has_aux=True)(z)
         jitter_key, move_key = jax.random.split(key)
         step = step_size * jax.random.uniform(jitter_key, (), dtype, 1 - _JITTER, 1 + _JITTER)
-        state = blackjax.mcmc.hmc.HMCState(z, value, grad)
+        state = library.mcmc.hmc.HMCState(z, value, grad)
         moved, info = kernel(move_key, state, log_density, step, jnp.ones(path.size, dtype), num_leapfrog)
         return Visit(moved.position, gain, info.acceptance_rate)
 

@@ -3,11 +3,11 @@
 import functools
 import math
 
-import blackjax
 import jax
 import jax.numpy as jnp
 
 from vaejax import checks
+from vaejax.evaluate.evidence import backend
 from vaejax.types import Array
 
 _FEWEST = 5
@@ -85,7 +85,7 @@ def pareto_k(tail: Array) -> Array:
     usable = ~equal & ~vanishing & jnp.isfinite(top)
     spread = jnp.where(usable, weights, jnp.linspace(1.0, 0.0, count + 1).reshape(-1, *(1,) * (tail.ndim - 1)))
     # The library's tail is a fraction of what it is given: all of these but the threshold.
-    fit = functools.partial(blackjax.pareto_khat, tail="upper", tail_frac=(count + 0.5) / (count + 1))
+    fit = functools.partial(backend.blackjax().pareto_khat, tail="upper", tail_frac=(count + 0.5) / (count + 1))
     k = jax.lax.map(fit, jnp.moveaxis(spread, 0, -1).reshape(-1, count + 1), batch_size=_AT_ONCE).reshape(top.shape)
     k = jnp.where(usable & ~jnp.isnan(k), k, jnp.where(equal & jnp.isfinite(top), -jnp.inf, jnp.inf)).astype(tail.dtype)
     return jnp.where(jnp.isnan(top), jnp.nan, k)
