@@ -33,6 +33,7 @@ class Row(NamedTuple):
         figures: who -> one figure for each repeat, in the same order for everybody; `OURS` is among them.
         targets: who -> how large the ratio of ours to theirs may be, where that is promised.
         note: what else should be known.
+        facts: what else was measured: name -> number.
     """
 
     work: str
@@ -40,6 +41,7 @@ class Row(NamedTuple):
     figures: dict[str, list[float]]
     targets: dict[str, float] = {}  # noqa: RUF012
     note: str = ""
+    facts: dict[str, float] = {}  # noqa: RUF012
 
 
 class Spread(NamedTuple):
@@ -161,6 +163,7 @@ def as_dict(row: Row) -> dict[str, Any]:
         "verdicts": verdicts(row),
         "repeats": len(row.figures[OURS]),
         "note": row.note,
+        "facts": row.facts,
         "all": {who: [float(f"{value:.6g}") for value in values] for who, values in row.figures.items()},
     }
 
@@ -179,7 +182,8 @@ def lines(row: Row) -> list[str]:
             if who in kept:
                 line += f"   wanted ≤ {row.targets[who]:g}: {kept[who]}"
         out.append(line)
-    return [*out, *([f"  {row.note}"] if row.note else [])]
+    measured = "  " + ", ".join(f"{name} {value:.3g}" for name, value in row.facts.items())
+    return [*out, *([measured] if row.facts else []), *([f"  {row.note}"] if row.note else [])]
 
 
 def short(value: float) -> str:

@@ -33,11 +33,12 @@ def tables(content: dict[str, Any], suites: list[str]) -> list[list[str]]:
 
 
 def _table(works: list[dict[str, Any]]) -> list[str]:
-    """One line for each work: vaejax's figure, its ratio to each other's with quartiles, and what was promised."""
+    """One line for each work: vaejax's figure, its ratio to each other's with quartiles, what was promised, and what else was measured."""
     named = [who for who in _OTHERS if any(who in row["ratios"] for row in works)]
     named += [who for row in works for who in row["ratios"] if who not in _OTHERS]
     named = list(dict.fromkeys(named))
-    lines = [f"| work | {OURS} | {' | '.join(named)} |", "|---" * (len(named) + 2) + "|"]
+    facts = list(dict.fromkeys(name for row in works for name in row.get("facts", {})))
+    lines = [f"| work | {OURS} | {' | '.join(named + facts)} |", "|---" * (len(named + facts) + 2) + "|"]
     for row in works:
         cells = [row["work"], f"{short(row['figures'][OURS]['median'])} {row['unit']}"]
         for who in named:
@@ -45,6 +46,7 @@ def _table(works: list[dict[str, Any]]) -> list[str]:
             promised = "" if ratio is None or target is None else f" (≤ {target:.2f}: {row['verdicts'][who]})"
             spread = "" if ratio is None or row["repeats"] < 2 else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
             cells.append("–" if ratio is None else f"{ratio['median']:.2f}{spread}{promised}")
+        cells += [f"{row['facts'][name]:.3g}" if name in row.get("facts", {}) else "–" for name in facts]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

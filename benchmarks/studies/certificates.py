@@ -9,6 +9,7 @@ mostly dispatch: what a large model would cost shows in the number of evaluation
 import argparse
 import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,14 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--out", type=Path, default=None, help="also write certificates.md and certificates.json here")
     options = parser.parse_args()
-    with jax.enable_x64(True):
-        lines, found = certificates(options.models, options.rows, options.draws)
+    lines: list[str] = []
+    found: list[dict[str, Any]] = []
+    for own in certificates(options.models, options.rows, options.draws):
+        new = not found or any(own[name] != found[-1][name] for name in ("model", "where"))
+        found.append(own)
+        said = [*(_head(own) if new else []), _line(own)]
+        print("\n".join(said), flush=True)
+        lines += said
     broken = [
         f"{own['estimator']} on {own['model']}, {own['where']}: z = {worst(own):.1f}"
         for own in found
@@ -102,49 +109,40 @@ def worst(own: dict[str, Any]) -> float:
     return max(own["z"].values())
 
 
-def certificates(
-    models: list[str], rows: list[str], draws: int, *, quiet: bool = False
-) -> tuple[list[str], list[dict[str, Any]]]:
-    """The lines of the tables, printed on the way unless quiet, and the certificates themselves."""
-
-    def say(text: str) -> None:
-        if not quiet:
-            print(text, flush=True)
-
-    lines: list[str] = []
-    found: list[dict[str, Any]] = []
+def certificates(models: list[str], rows: list[str], draws: int) -> Iterator[dict[str, Any]]:
+    """The certificates in turn, in float64: what `estimators.certify` finds, of whom, and whether the promise was kept."""
     for model in models:
-        made = enumerable.BUILDERS[model]()
+        with jax.enable_x64(True):
+            made = enumerable.BUILDERS[model]()
         # Each estimator is a program or two: those of the model before are let go.
         jax.clear_caches()
         for where in made.points:
-            lines += [f"\n{model}, {where}; the encoder's gradient:\n"]
-            lines += [
-                "| estimator | bias | z | variance | signal to noise | µs | variance × µs |",
-                "|---|---|---|---|---|---|---|",
-            ]
-            say("\n".join(lines[-3:]))
             for name in rows:
                 constructor, kinds = CASES[name]
                 if not enumerable.KINDS[model] <= kinds:
                     continue
-                result = certificate(constructor, made, where, draws)
-                own = {
-                    "model": model,
-                    "where": where,
-                    "estimator": name,
-                    "declared_biased": name in BIASED,
-                    **result._asdict(),
-                }
-                found.append({**own, "kept": (worst(own) > 5) == (name in BIASED)})
-                of = {key: value["encoder"] for key, value in result._asdict().items() if isinstance(value, dict)}
-                micro = 1e6 * result.seconds
-                lines.append(
-                    f"| {name} | {of['bias']:.3f} | {of['z']:.1f} | {of['variance']:.3g} | {of['signal_to_noise']:.3g} | {micro:.0f} | "
-                    f"{micro * of['variance']:.3g} |"
-                )
-                say(lines[-1])
-    return lines, found
+                with jax.enable_x64(True):
+                    result = certificate(constructor, made, where, draws)
+                own = {"model": model, "where": where, "estimator": name, "declared_biased": name in BIASED}
+                own |= result._asdict()
+                yield {**own, "kept": (worst(own) > 5) == (name in BIASED)}
+
+
+def _head(own: dict[str, Any]) -> list[str]:
+    return [
+        f"\n{own['model']}, {own['where']}; the encoder's gradient:\n",
+        "| estimator | bias | z | variance | signal to noise | µs | variance × µs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+
+def _line(own: dict[str, Any]) -> str:
+    bias, z, variance, signal = (own[name]["encoder"] for name in ("bias", "z", "variance", "signal_to_noise"))
+    micro = 1e6 * own["seconds"]
+    return (
+        f"| {own['estimator']} | {bias:.3f} | {z:.1f} | {variance:.3g} | {signal:.3g} | {micro:.0f} | "
+        f"{micro * variance:.3g} |"
+    )
 
 
 if __name__ == "__main__":
