@@ -6,8 +6,11 @@ import json
 import math
 import os
 import platform
+import shlex
 import statistics
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,6 +154,13 @@ def processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
+def command(arguments: list[str]) -> str:
+    """`python -m benchmarks` with these arguments as it is typed, without where its results go."""
+    after = [False, *(argument == "--json" for argument in arguments)]
+    kept = [a for a, skip in zip(arguments, after) if not skip and a != "--json" and not a.startswith("--json=")]
+    return shlex.join(["python", "-m", "benchmarks", *kept])
+
+
 def as_dict(row: Row) -> dict[str, Any]:
     """A row as JSON keeps it."""
     found = ratios(row)
@@ -163,7 +173,7 @@ def as_dict(row: Row) -> dict[str, Any]:
         "verdicts": verdicts(row),
         "repeats": len(row.figures[OURS]),
         "note": row.note,
-        "facts": row.facts,
+        "facts": {name: value if math.isfinite(value) else None for name, value in row.facts.items()},
         "all": {who: [float(f"{value:.6g}") for value in values] for who, values in row.figures.items()},
     }
 
@@ -194,22 +204,24 @@ def short(value: float) -> str:
 
 
 class Results(NamedTuple):
-    """A result file, and what is to stand in it.
+    """What was measured so far, and the file for it.
 
     Attributes:
-        path: of the file.
+        path: of the file; None writes none.
         command: that makes it.
         suites: the rows of each, so far.
         failed: suites that ended by an error, and which.
     """
 
-    path: Path
+    path: Path | None
     command: str
     suites: dict[str, list[Row]]
     failed: dict[str, str]
 
     def write(self, *, complete: bool) -> None:
         """Everything that was measured, where, when and by which command: the whole file or the one before it."""
+        if self.path is None:
+            return
         content = {
             "command": self.command,
             "complete": complete,
@@ -221,3 +233,31 @@ class Results(NamedTuple):
         partial = self.path.with_name(self.path.name + ".partial")
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         partial.replace(self.path)
+
+
+def measure(results: Results, suites: dict[str, Callable[[], Iterable[Row]]]) -> None:
+    """Suite by suite: prints each row when it is done, and writes it down; a suite that fails says why, and the others go on.
+
+    Raises:
+        SystemExit: stopped by Ctrl-C, or a suite failed.
+    """
+    try:
+        for name, rows in suites.items():
+            print(f"\n== {name}", flush=True)
+            results.suites[name] = []
+            try:
+                for row in rows():
+                    print("\n".join(lines(row)), flush=True)
+                    results.suites[name].append(row)
+                    results.write(complete=False)
+            except Exception as error:
+                traceback.print_exc()
+                results.failed[name] = f"{type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        kept = sum(map(len, results.suites.values()))
+        where_to = f"; {kept} rows are in {results.path}, marked as not complete" if kept and results.path else ""
+        print(f"\nstopped{where_to}", file=sys.stderr)
+        raise SystemExit(130) from None
+    results.write(complete=not results.failed)
+    if results.failed:
+        raise SystemExit(f"failed: {', '.join(results.failed)}")

@@ -54,3 +54,31 @@ def load(parser: argparse.ArgumentParser, name: str, directory: Path | None) -> 
         return vaejax.data.load(name, directory)
     except vaejax.data.MissingDataError as error:
         parser.error(str(error))
+
+
+def add_results(parser: argparse.ArgumentParser, *, repeats: int | None, usual: str = "default %(default)s") -> None:
+    """How often, and where to."""
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"how often each is timed ({usual})")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=None,
+        metavar="OUT",
+        help="write what was measured, where and with what, to this file, as each row is done",
+    )
+
+
+def check_results(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Before anything is measured: whether the repeats are some, and the file can be written."""
+    if given.repeats is not None and given.repeats < 1:
+        parser.error(f"--repeats must be at least 1, got {given.repeats}")
+    if given.json is not None:
+        try:
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            there = given.json.exists()
+            with given.json.open("a"):
+                pass
+            if not there:
+                given.json.unlink()
+        except OSError as error:
+            parser.error(f"--json {given.json} cannot be written: {error.strerror}")

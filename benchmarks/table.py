@@ -46,7 +46,8 @@ def _table(works: list[dict[str, Any]]) -> list[str]:
             promised = "" if ratio is None or target is None else f" (≤ {target:.2f}: {row['verdicts'][who]})"
             spread = "" if ratio is None or row["repeats"] < 2 else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"
             cells.append("–" if ratio is None else f"{ratio['median']:.2f}{spread}{promised}")
-        cells += [f"{row['facts'][name]:.3g}" if name in row.get("facts", {}) else "–" for name in facts]
+        measured = [row.get("facts", {}).get(name) for name in facts]
+        cells += ["–" if value is None else f"{value:.3g}" for value in measured]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -1,6 +1,7 @@
 """The hand-written programs are the same mathematics as ours, and the programs run."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.studies import certificates, estimator_cost, gradient_variance, 
 from benchmarks.suites import epoch as suites_epoch
 from benchmarks.workloads import Workload
 from tests.helpers import assert_mean
+from vaejax import estimators
 
 WORKS = {
     "elbo": Workload("dense", (12,), (8, 5), 3, 6, 2),
@@ -166,10 +168,24 @@ def test_ratios_are_paired_and_tables_say_what_was_promised():
     turned = harness.Row("work", "s", {"vaejax": [2.0, 1.0], "other": [1.0, 8.0]})
     assert harness.ratios(two)["other"].median == pytest.approx(2.0)
     assert harness.ratios(turned)["other"].median == pytest.approx(0.5)
+    certified = harness.Row("work", "s", {"vaejax": [1.0]}, facts={"bias": 0.01234, "z": math.nan})
+    assert "bias 0.0123, z nan" in "\n".join(harness.lines(certified))
+    content = {"suites": {"memory": [harness.as_dict(certified), harness.as_dict(row)]}}
+    assert table.tables(content, ["memory"])[0] == [
+        "| work | vaejax | bias | z |",
+        "|---|---|---|---|",
+        "| work | 1.000 s | 0.0123 | – |",
+    ]
     calls = []
     figures = harness.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
     assert calls == ["a", "a", "b", "b", "a", "b", "b", "a"]
     assert [len(values) for values in figures.values()] == [2, 2]
+
+
+def test_a_command_is_told_without_its_file():
+    for given in (["--json", "x y", "epoch", "--quick"], ["epoch", "--json=x", "--quick"], ["epoch", "--quick"]):
+        assert harness.command(given) == "python -m benchmarks epoch --quick"
+    assert harness.command(["estimator_cost", "--rows", "a b"]) == "python -m benchmarks estimator_cost --rows 'a b'"
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 9, 25, 40])
@@ -202,24 +218,69 @@ def test_every_suite_runs(tmp_path, monkeypatch, capsys):
 ROOT = Path(__file__).parent.parent
 
 
+# Where the tables of each result file are shown; those of the certificates in another form.
+PUBLISHED = {
+    "cpu": "benchmarks",
+    "start": "benchmarks",
+    "conjugate": "benchmarks",
+    "estimators": "estimators",
+    "cost_bernoulli": "estimators",
+    "cost_categorical": "estimators",
+    "many_draws": "estimators",
+}
+
+
 def test_published_tables_are_those_of_the_result_files():
-    """Each table of docs/benchmarks.md as it is printed, whole, and each line that the README takes from one."""
-    published = sorted((ROOT / "benchmarks/results").glob("*.json"))
-    assert {"cpu.json", "conjugate.json", "start.json"} <= {file.name for file in published}
-    shown, lines = (ROOT / "docs/benchmarks.md").read_text(), []
-    for file in published:
-        content = table.read(file)
+    """Each table as it is printed, whole, and each line that the README takes from one."""
+    files = {file.stem: file for file in (ROOT / "benchmarks/results").glob("*.json")}
+    assert set(files) == set(PUBLISHED)
+    lines = []
+    for name, page in PUBLISHED.items():
+        content, shown = table.read(files[name]), (ROOT / f"docs/{page}.md").read_text()
         assert content["complete"]
         assert table.heading(content) in shown
-        for printed in table.tables(content, list(content["suites"])):
+        for printed in table.tables(content, list(content["suites"])) if name != "estimators" else []:
             lines += printed
             assert "\n".join(printed) in shown
-    of_tables = [line for line in shown.splitlines() if line.startswith("| ") and " µs a step" in line]
+    of_tables = [
+        line
+        for line in (ROOT / "docs/benchmarks.md").read_text().splitlines()
+        if line.startswith("| ") and " µs a step" in line
+    ]
     measured = (ROOT / "README.md").read_text().split("Beside the same mathematics by others")[1].split("## ")[0]
     shortened = [line for line in measured.splitlines() if line.startswith("|")]
     assert len(of_tables) > 5
     assert len(shortened) >= 7
     assert set(of_tables) | set(shortened) <= set(lines)
+
+
+def test_published_certificates_are_those_of_the_result_file():
+    """The table of docs/estimators.md: bias and z at one point, variances at four; stars where a bias is declared."""
+    rows = {row["work"]: row for row in table.read(ROOT / "benchmarks/results/estimators.json")["suites"]["estimators"]}
+    shown = (ROOT / "docs/estimators.md").read_text()
+    assert all(row["note"].endswith(": kept") for row in rows.values())
+    assert f"({len(rows)} certificates: none is;" in shown
+    printed = shown.split("| bias, as a share of the gradient (z) |")[1].split("\n\n")[0].splitlines()[2:]
+    labels = {
+        "score_function, leave one out, K=2": "`score_function`, leave one out, K = 2",
+        "… with local signals": "the same with local signals",
+        "vimco, K=2": "`vimco`, K = 2 (on the ELBO the same by theorem)",
+        "unordered_set, K=2": "`unordered_set`, K = 2",
+        "concrete, T=0.5": "`concrete`, T = 0.5",
+    }
+    for name, line in zip(certificates.CASES, printed, strict=True):
+        label, *cells = (cell.strip() for cell in line.strip("| ").split("|"))
+        assert label == labels.get(name, f"`{name}`")
+        places = [(model, where) for model in ("6 Bernoullis", "2 categories of 4") for where in ("near", "far")]
+        points = [rows.get(f"{name} on {model}, {where}") for model, where in places]
+        own = points[0] or points[2]
+        if name == "enumerate_latents":
+            assert cells == ["0"] * 5
+            assert all(row["facts"]["bias"] < 1e-12 and row["facts"]["variance"] == 0 for row in points)
+            continue
+        stars = "**" if "declared biased" in own["note"] else ""
+        bias = f"{stars}{own['facts']['bias']:.3f} ({own['facts']['z']:.{0 if stars else 1}f}){stars}"
+        assert cells == [bias, *(f"{row['facts']['variance']:.3g}" if row else "–" for row in points)]
 
 
 def test_what_cannot_be_done_is_refused(tmp_path, capsys):
@@ -378,13 +439,33 @@ def test_certificates_are_printed_and_broken_promises_found(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_costs_are_relative_to_the_reference(monkeypatch, capsys):
-    small = ["--repeats", "2", "--size", "4", "--pixels", "9", "--batch-size", "3"]
+@pytest.mark.parametrize("declared", [set(), {"disarm"}])
+def test_a_gradient_that_is_no_number_keeps_no_promise(monkeypatch, declared):
+    def certificate(*given):
+        z = {"decoder": 0.5, "encoder": math.nan, "prior": 0.5}
+        return estimators.Certificate(z, z, z, z, z, 1e-3, 10)
+
+    monkeypatch.setattr(certificates, "certificate", certificate)
+    monkeypatch.setattr(certificates, "BIASED", declared)
+    found = list(certificates.certificates(["6 Bernoullis"], ["disarm"], 10))
+    assert [own["kept"] for own in found] == [False, False]
+
+
+@pytest.mark.slow
+def test_costs_are_relative_to_the_reference(tmp_path, monkeypatch, capsys):
+    small = ["--repeats", "2", "--size", "4", "--pixels", "9", "--batch-size", "3", "--json"]
     for options, wanted in ((("--layers", "2"), 13), (("--categories", "2", "--rows", "unordered_set", "arsm"), 3)):
-        lines = _run(estimator_cost, monkeypatch, capsys, *small, *options).splitlines()[3:]
-        assert len(lines) == wanted
-        assert "| score_function, leave one out |" in lines[0]
-        assert " 1.00 | 0 | ≤ 2 |" in lines[0]
+        printed = _run(estimator_cost, monkeypatch, capsys, *small, str(tmp_path / "cost.json"), *options)
+        assert printed.count("9 pixels, batch 3, K=2 (ms an update, median of 2") == wanted
+        rows = table.read(tmp_path / "cost.json")["suites"]["estimator_cost"]
+        assert len(rows) == wanted
+        times = [row["all"]["vaejax"] for row in rows]
+        for row, own in zip(rows, times):
+            exact = np.sqrt(np.prod(np.array(own) / np.array(times[0])))
+            assert row["ratios"][estimator_cost.REFERENCE]["median"] == pytest.approx(exact, rel=1e-4)
+        limits = {row["work"].split(":")[0]: row["targets"].get(estimator_cost.REFERENCE) for row in rows}
+        assert limits[estimator_cost.REFERENCE] is None
+        assert {limits.get("relax", 4.0), limits.get("rebar", 3.0), limits.get("arsm", 2.0)} == {4.0, 3.0, 2.0}
 
 
 @pytest.mark.slow
@@ -396,9 +477,19 @@ def test_the_tables_of_variance_are_printed(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_many_draws_are_measured_case_by_case(monkeypatch, capfd):
-    monkeypatch.setattr(
-        sys, "argv", ["many_draws", "--samples", "20", "--chunk", "10", "--repeats", "1", "--estimators", "pathwise"]
-    )
-    many_draws.main()
-    assert capfd.readouterr().out.count("s a gradient") == 2
+def test_many_draws_are_measured_case_by_case(tmp_path, monkeypatch, capsys):
+    few = ["--samples", "20", "--chunk", "10", "--repeats", "1", "--estimators", "pathwise", "--json"]
+    out = tmp_path / "many.json"
+    assert _run(many_draws, monkeypatch, capsys, *few, str(out)).count("s a gradient, once") == 2
+    content = table.read(out)
+    assert content["complete"]
+    assert all(0.1 < row["facts"]["peak GiB"] < 4 for row in content["suites"]["many_draws"])
+    with pytest.raises(SystemExit, match="failed: many_draws"):
+        _run(many_draws, monkeypatch, capsys, *few, str(out), "--limit-gb", "0.5")
+    content = table.read(out)
+    assert not content["complete"]
+    assert "pathwise, K=20, chunk_size=10; pathwise, K=20, all at once" in content["failed"]["many_draws"]
+    for bad, said in ((["--repeats", "0"], "at least 1, got 0"), (["--json", str(tmp_path)], "Is a directory")):
+        with pytest.raises(SystemExit):
+            _run(many_draws, monkeypatch, capsys, *bad)
+        assert said in capsys.readouterr().err

@@ -27,17 +27,47 @@ def test_values_and_gradients_are_xlas(x64, name, size):
         np.testing.assert_allclose(found, wanted, atol=1e-11)
 
 
+def loss(function):
+    """Of a third power, so that second derivatives are those of both arguments."""
+    return lambda x, w: jnp.sum(function(x, w) ** 3)
+
+
 @pytest.mark.parametrize("name", XLA)
-def test_many_examples_go_in_blocks(name, monkeypatch):
+def test_second_derivatives_and_many_kernels_are_xlas(x64, name):
+    rng = np.random.default_rng(0)
+    x, w = jnp.asarray(rng.normal(size=(4, 3, 5, 6, 2))), jnp.asarray(rng.normal(size=(4, 3, 3, 2, 3)))
+    towards = jnp.asarray(rng.normal(size=x[0].shape)), jnp.asarray(rng.normal(size=w[0].shape))
+    found, wanted = (
+        (jax.jvp(jax.grad(loss(f), (0, 1)), (x[0], w[0]), towards), jax.vmap(jax.grad(loss(f), (0, 1)))(x, w))
+        for f in (getattr(strided, name), XLA[name])
+    )
+    for own, exact in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
+        np.testing.assert_allclose(own, exact, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", XLA)
+def test_no_examples_and_no_channels(name):
+    ours, theirs = getattr(strided, name), XLA[name]
+    for x, w in (((0, 5, 4, 2), (3, 3, 2, 3)), ((2, 5, 4, 0), (3, 3, 0, 3))):
+        x, w = jnp.ones(x), jnp.ones(w)
+        np.testing.assert_array_equal(ours(x, w), theirs(x, w))
+        assert [g.shape for g in jax.grad(loss(ours), (0, 1))(x, w)] == [x.shape, w.shape]
+
+
+@pytest.mark.parametrize("name", XLA)
+@pytest.mark.parametrize("count", [10, 12])
+def test_many_examples_go_in_blocks(name, count, monkeypatch):
     rng = np.random.default_rng(0)
     x, w = (
-        jnp.asarray(rng.normal(size=(11, 4, 5, 2)), jnp.float32),
+        jnp.asarray(rng.normal(size=(count, 4, 5, 2)), jnp.float32),
         jnp.asarray(rng.normal(size=(3, 3, 2, 3)), jnp.float32),
     )
-    monkeypatch.setattr(strided, "_LARGEST", 600)
+    monkeypatch.setattr(strided, "_LARGEST", 600 if name == "convolve" else 2200)
     ours = getattr(strided, name)
     assert "while" in jax.jit(ours).lower(x, w).as_text()
     np.testing.assert_allclose(jax.jit(ours)(x, w), XLA[name](x, w), atol=1e-5)
+    for own, exact in zip(jax.grad(loss(ours), (0, 1))(x, w), jax.grad(loss(XLA[name]), (0, 1))(x, w)):
+        np.testing.assert_allclose(own, exact, rtol=1e-3, atol=1e-3)
     assert ours(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 

@@ -86,6 +86,23 @@ def uniform(
     return _uniform(key, shape, kind, minval, maxval)
 
 
+def below(key: Key, probability: Array, shape: int | Sequence[int] | None = None) -> Array:
+    """Whether uniform numbers u of [0, 1), those of `uniform` at this key, are below a probability, ``shape`` or that of ``probability``.
+
+    It is √u and √p that are compared: of bits alone the compiler makes the numbers anew in everything that reads the outcome, twenty rounds
+    each time; what took a root it keeps. Where u is nearer to p than rounding can tell, the answer is no.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> below(jax.random.key(0), jnp.array([0.0, 1.0])).tolist()
+        [False, True]
+    """
+    p = jax.lax.stop_gradient(jnp.asarray(probability))
+    kind = jnp.promote_types(p.dtype, jnp.float32)
+    u = uniform(key, p.shape if shape is None else shape, kind)
+    return jnp.sqrt(u) < jnp.sqrt(jnp.maximum(p, 0).astype(kind))
+
+
 def normal(key: Key, shape: int | Sequence[int] = (), dtype: Any = None) -> Array:
     """Standard normal numbers √2 erf⁻¹(u), u uniform on (−1, 1), ``shape``; ``dtype`` the default float if None.
 

@@ -1,16 +1,17 @@
 """What a gradient costs: every estimator for discrete latents beside the score function with leave-one-out, at equal K.
 
-    python -m benchmarks estimator_cost [--repeats 30] [--layers 1] [--categories 0]
+    python -m benchmarks estimator_cost [--repeats 30] [--layers 1] [--categories 0] [--json OUT]
 
 A linear sigmoid belief network, 784 pixels and 200 Bernoullis a layer, one compiled update of Adam; with ``--categories n`` one layer of
-groups of n categories, as many logits in all. The estimators take turns, and the ratio is the median over turns. ``evaluations`` is the
-catalogue's: model evaluations a draw, beside the one at the draw.
+groups of n categories, as many logits in all. The estimators take turns, and the ratio is the median over turns. What is said of
+evaluations is the catalogue's: those of the model a draw, beside the one at the draw.
 """
 
 import argparse
 import functools
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ import numpy as np
 import optax
 
 import vaejax
+from benchmarks import harness, options
 from vaejax import estimators
 from vaejax.dists import Bernoulli, OneHotCategorical
 from vaejax.estimators import baselines
@@ -25,8 +27,6 @@ from vaejax.objectives import elbo
 
 REFERENCE = "score_function, leave one out"
 LIMITS = {"relax": 4.0, "rebar": 3.0}
-# One estimate of these is tens of ordinary ones: fewer turns.
-SLOW = {"measure_valued"}
 
 
 def cases(kind: str, layers: int) -> dict[str, Callable]:
@@ -60,24 +60,35 @@ def categorical_model(pixels: int, size: int, categories: int) -> vaejax.Model:
     )
 
 
-def compiled(constructor: Callable, model: vaejax.Model, x: jax.Array, num_samples: int) -> Callable[[], float]:
-    """Seconds of one update, compiled and warm."""
+def updating(constructor: Callable, model: vaejax.Model, x: jax.Array, num_samples: int) -> Callable[[], Any]:
+    """One update after another."""
     estimator, optimizer = constructor(model, elbo, num_samples=num_samples), optax.adam(1e-3)
     step = vaejax.train.make_train_step(estimator, optimizer)
-    held = [step(vaejax.train.init(jax.random.key(0), model, estimator, optimizer, x), x)[0]]
+    held = [vaejax.train.init(jax.random.key(0), model, estimator, optimizer, x)]
 
-    def once() -> float:
-        began = time.perf_counter()
-        held[0] = jax.block_until_ready(step(held[0], x)[0])
-        return time.perf_counter() - began
+    def once() -> vaejax.TrainState:
+        held[0] = step(held[0], x)[0]
+        return held[0]
 
-    once()
     return once
 
 
+def measured(updates: dict[str, Callable[[], Any]], work: str, repeats: int) -> Iterator[harness.Row]:
+    """A row for each estimator, beside the reference, which is among them."""
+    evaluations = {row.name: row.evaluations for row in estimators.catalogue()}
+    times = harness.interleaved(updates, repeats, scale=1e3)
+    for name, own in times.items():
+        targets = {} if name == REFERENCE else {REFERENCE: LIMITS.get(name, 2.0)}
+        note = f"evaluations of the model a draw, beside the one there: {evaluations.get(name, '0')}"
+        yield harness.Row(
+            f"{name}: {work}", "ms an update", {harness.OURS: own, REFERENCE: times[REFERENCE]}, targets, note
+        )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--categories", type=int, default=0, help="of each group; 0 is Bernoullis")
     parser.add_argument("--size", type=int, default=200, help="logits a layer")
@@ -85,34 +96,27 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--samples", type=int, default=2, help="K, at least 2")
     parser.add_argument("--rows", nargs="+", default=None, metavar="ESTIMATOR", help="these only, beside the reference")
-    options = parser.parse_args()
-    if options.categories:
-        kind, model = "categorical", categorical_model(options.pixels, options.size, options.categories)
+    options.add_results(parser, repeats=30)
+    given = parser.parse_args()
+    options.check_results(parser, given)
+    if given.categories:
+        kind, model = "categorical", categorical_model(given.pixels, given.size, given.categories)
+        latents = f"{given.size // given.categories} categories of {given.categories}"
     else:
-        layer_sizes = (options.size,) * options.layers
-        kind, model = "Bernoulli", vaejax.models.sigmoid_belief_network(x_shape=options.pixels, layer_sizes=layer_sizes)
-    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (options.batch_size, options.pixels)), jnp.float32)
-    evaluations = {row.name: row.evaluations for row in estimators.catalogue()}
-    found = cases(kind, options.layers)
-    rows = list(found) if options.rows is None else [REFERENCE, *options.rows]
-    if unknown := set(rows) - set(found):
+        latents = f"{given.size} Bernoullis" + (f" in each of {given.layers} layers" if given.layers > 1 else "")
+        layer_sizes = (given.size,) * given.layers
+        kind, model = "Bernoulli", vaejax.models.sigmoid_belief_network(x_shape=given.pixels, layer_sizes=layer_sizes)
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 2, (given.batch_size, given.pixels)), jnp.float32)
+    found = cases(kind, given.layers)
+    names = list(found) if given.rows is None else [REFERENCE, *given.rows]
+    if unknown := set(names) - set(found):
         parser.error(
             f"no estimator for {kind} latents here: {', '.join(sorted(unknown))}; there are {', '.join(found)}"
         )
-    timers = {name: compiled(found[name], model, x, options.samples) for name in rows}
-    times: dict[str, list[float]] = {name: [] for name in timers}
-    for turn in range(options.repeats):
-        for name, once in timers.items():
-            if name not in SLOW or turn < 3:
-                times[name].append(once())
-    reference = np.array(times[REFERENCE])
-    print(f"{jax.devices()[0].device_kind}, JAX {jax.__version__}, batch {options.batch_size}, K={options.samples}")
-    print("| estimator | ms | relative cost | evaluations | wanted |\n|---|---|---|---|---|")
-    for name, own in times.items():
-        ratio = float(np.median(np.array(own) / reference[: len(own)]))
-        limit = LIMITS.get(name, 2.0)
-        wanted = f"≤ {limit:g}" + ("" if ratio <= limit else ": no")
-        print(f"| {name} | {1e3 * np.median(own):.2f} | {ratio:.2f} | {evaluations.get(name, '0')} | {wanted} |")
+    updates = {name: updating(found[name], model, x, given.samples) for name in names}
+    work = f"{latents}, {given.pixels} pixels, batch {given.batch_size}, K={given.samples}"
+    results = harness.Results(given.json, harness.command(["estimator_cost", *sys.argv[1:]]), {}, {})
+    harness.measure(results, {"estimator_cost": lambda: measured(updates, work, given.repeats)})
 
 
 if __name__ == "__main__":

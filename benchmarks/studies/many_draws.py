@@ -1,28 +1,31 @@
 """Memory and time of an importance-weighted gradient with many draws, materialised and in chunks.
 
-    python -m benchmarks many_draws [--samples 5000] [--chunk 50 250] [--limit-gb 12]
+    python -m benchmarks many_draws [--samples 5000] [--chunk 50 250] [--limit-gb 12] [--json OUT]
 
 Nets 784-200-200-50, batch 20. Each case runs in a process of its own, so that its peak of resident memory is its own.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import vaejax
-from benchmarks import peak
+from benchmarks import harness, options, peak
+from benchmarks.harness import OURS, Row
 
 _ESTIMATORS = ["pathwise", "doubly_reparameterized"]
 
 
 def measure(estimator: str, num_samples: int, chunk_size: int | None, repeats: int) -> None:
-    """Prints one case: peak resident memory, and the median time of a gradient once compiled."""
+    """Prints one case as JSON: seconds of each gradient once compiled, and the peak of resident memory, GiB."""
     model = vaejax.models.vae(x_shape=784, latent_size=50, hidden_sizes=(200, 200))
     made = getattr(vaejax.estimators, estimator)(
         model, vaejax.objectives.iwae, num_samples=num_samples, chunk_size=chunk_size
@@ -36,37 +39,55 @@ def measure(estimator: str, num_samples: int, chunk_size: int | None, repeats: i
         began = time.perf_counter()
         jax.block_until_ready(gradient(params, key))
         seconds.append(time.perf_counter() - began)
-    name = f"{estimator:24} K={num_samples} chunk={chunk_size!s:5}"
-    print(f"{name} peak {peak.mib() / 1024:6.2f} GiB, {np.median(seconds[1:]):7.2f} s a gradient", flush=True)
+    print(json.dumps({"seconds": seconds[1:], "peak": peak.mib() / 1024}), flush=True)
+
+
+def cases(given: argparse.Namespace) -> Iterator[Row]:
+    """Each in a process of its own.
+
+    Raises:
+        RuntimeError: at the end, naming the cases that could not be done.
+    """
+    failed = []
+    for estimator in given.estimators:
+        for chunk in (*given.chunk, None):
+            name = f"{estimator}, K={given.samples}, {'all at once' if chunk is None else f'chunk_size={chunk}'}"
+            command = [sys.executable, "-m", "benchmarks.studies.many_draws", "--one", estimator, str(chunk)]
+            command += ["--samples", str(given.samples), "--repeats", str(given.repeats)]
+            command += ["--limit-gb", str(given.limit_gb)]
+            done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                failed.append(name)
+                continue
+            found = json.loads(done.stdout.splitlines()[-1])
+            yield Row(name, "s a gradient", {OURS: found["seconds"]}, {}, "", {"peak GiB": found["peak"]})
+    if failed:
+        raise RuntimeError(f"ended by the errors above, or beyond {given.limit_gb} GiB: {'; '.join(failed)}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--chunk", type=int, nargs="+", default=[50, 250])
     parser.add_argument("--estimators", nargs="+", choices=_ESTIMATORS, default=_ESTIMATORS)
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--limit-gb", type=float, default=12.0, help="address space of each process beyond which it is stopped"
     )
     parser.add_argument(
         "--one", nargs=2, default=None, metavar=("ESTIMATOR", "CHUNK"), help="one case, in this process"
     )
-    options = parser.parse_args()
-    if options.one is not None:
-        limit = int(options.limit_gb * 2**30)
+    options.add_results(parser, repeats=3)
+    given = parser.parse_args()
+    options.check_results(parser, given)
+    if given.one is not None:
+        limit = int(given.limit_gb * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        chunk = None if options.one[1] == "None" else int(options.one[1])
-        return measure(options.one[0], options.samples, chunk, options.repeats)
-    for estimator in options.estimators:
-        for chunk in (*options.chunk, None):
-            command = [sys.executable, "-m", "benchmarks.studies.many_draws", "--one", estimator, str(chunk)]
-            command += ["--samples", str(options.samples), "--repeats", str(options.repeats)]
-            if subprocess.run([*command, "--limit-gb", str(options.limit_gb)], check=False).returncode:
-                print(
-                    f"{estimator:24} K={options.samples} chunk={chunk!s:5} ended by the error above, or beyond {options.limit_gb} GiB",
-                    flush=True,
-                )
+        chunk = None if given.one[1] == "None" else int(given.one[1])
+        return measure(given.one[0], given.samples, chunk, given.repeats)
+    results = harness.Results(given.json, harness.command(["many_draws", *sys.argv[1:]]), {}, {})
+    harness.measure(results, {"many_draws": lambda: cases(given)})
     return None
 
 

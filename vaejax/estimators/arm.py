@@ -76,10 +76,12 @@ def _antithetic(
 
     def pair(drawn: LogTerms, layer: Factors, z: Array, index: int, key: Key, values: Values) -> Array:
         noise_key, below_key = jax.random.split(key)
-        # The uniform noise that this draw came from, 1[u < p] = z, drawn given it.
+        # The uniform noise that this draw came from, 1[u < p] = z, drawn given it: u = p v where z = 1, else p + (1 − p) v.
         p, v = layer.probs, random.uniform(noise_key, z.shape, layer.logits.dtype)
         u = jnp.where(z > 0.5, p * v, p + (1 - p) * v)
-        antithetic = (u > jax.nn.sigmoid(-layer.logits)).astype(z.dtype)
+        # u > σ(−l), as a threshold of v.
+        threshold = jnp.where(z > 0.5, jnp.exp(-layer.logits), -jnp.expm1(layer.logits))
+        antithetic = 1 - random.below(noise_key, threshold).astype(z.dtype)
         other = values.at(redrawn_below(drawn, index, antithetic, below_key))
         lead = (..., *(None,) * layer.event_ndims)
         return signal(values.at_draws[lead], other[lead], z, antithetic, u, layer.logits)

@@ -4,6 +4,7 @@ XLA's convolutions are slow on CPUs inside compiled loops: the networks of the b
 (benchmarks/NOTES.md). On accelerators they are what they should be.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -36,7 +37,7 @@ def convolve(x: Array, kernel: Array) -> Array:
         pad = [(b, 2 * half + 1 - b - size) for b, half, size in zip(before, (height, width), x.shape[1:3])]
         x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
         patches = [x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] for i, j in _TAPS]
-        return _matmul(jnp.concatenate(patches, -1), kernel.reshape(-1, kernel.shape[-1])).astype(x.dtype)
+        return _matmul(jnp.concatenate(patches, -1), kernel.reshape(9 * x.shape[-1], kernel.shape[-1])).astype(x.dtype)
 
     return _in_blocks(product, x, height * width * 9 * x.shape[-1])
 
@@ -57,7 +58,7 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
     def product(x: Array) -> Array:
         # What each entry adds through each tap; then each entry of the result gathers the one, two or four taps that reach it.
         # Split, not sliced: the gradient is then one concatenation, not a sum of nine arrays that are mostly zeros.
-        taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], -1)
+        taps = jnp.moveaxis(kernel, 2, 0).reshape(x.shape[-1], len(_TAPS) * outputs)
         parts = dict(zip(_TAPS, jax.lax.split(_matmul(x, taps), [outputs] * len(_TAPS), axis=3)))
 
         def phase(down: int, right: int) -> Array:
@@ -74,7 +75,7 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
 def _matmul(x: Array, kernel: Array) -> Array:
     """A product in float32 at least: narrow types are rounded once, after all sums, and so are their gradients."""
     # Of matrices: the kernel's gradient would sum over three axes of images otherwise, and transpose them first.
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     found = jnp.matmul(rows, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
     return found.reshape(*x.shape[:-1], kernel.shape[-1])
 
@@ -96,4 +97,8 @@ def _in_blocks(function: Callable[[Array], Array], x: Array, entries: int) -> Ar
     block = max(1, _LARGEST // max(entries, 1))
     if len(x) <= block:
         return function(x)
-    return jax.lax.map(lambda one: function(one[None])[0], x, batch_size=block)
+    whole = len(x) // block
+    # Whole blocks, not examples mapped together: their products stay those of matrices.
+    found = jax.lax.map(function, x[: whole * block].reshape(whole, block, *x.shape[1:]))
+    found = found.reshape(whole * block, *found.shape[2:])
+    return jnp.concatenate([found, function(x[whole * block :])]) if len(x) % block else found
