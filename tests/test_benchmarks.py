@@ -464,8 +464,9 @@ def test_costs_are_relative_to_the_reference(tmp_path, monkeypatch, capsys):
             exact = np.sqrt(np.prod(np.array(own) / np.array(times[0])))
             assert row["ratios"][estimator_cost.REFERENCE]["median"] == pytest.approx(exact, rel=1e-4)
         limits = {row["work"].split(":")[0]: row["targets"].get(estimator_cost.REFERENCE) for row in rows}
-        assert limits[estimator_cost.REFERENCE] is None
-        assert {limits.get("relax", 4.0), limits.get("rebar", 3.0), limits.get("arsm", 2.0)} == {4.0, 3.0, 2.0}
+        special = {estimator_cost.REFERENCE: None, "relax": 4.0, "rebar": 3.0}
+        assert limits == {name: special.get(name, 2.0) for name in limits}
+        assert wanted == 3 or {"relax", "rebar"} <= set(limits)
 
 
 @pytest.mark.slow

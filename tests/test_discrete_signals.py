@@ -1,6 +1,8 @@
 """The small parts of discrete estimators: signals, couplings, relaxed densities, draws without replacement, baselines."""
 
 import itertools
+import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -254,3 +256,39 @@ def test_extreme_logits_and_temperatures_in_float32(temperature, categorical, ke
 
     assert jnp.isfinite(everything(q.logits))
     assert jnp.isfinite(jax.grad(everything)(q.logits)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_antithetic_draws_are_those_of_the_noise(dtype):
+    """As a threshold of v they are 1[u > σ(−l)] of the very u that is returned, at any logit; and 1[u < σ(l)] = z."""
+    behind = sys.modules["vaejax.estimators.arm"]._behind
+    with jax.enable_x64(dtype == jnp.float64):
+        v = jnp.linspace(0, 1, 4001, dtype=dtype)[:-1]
+        for logit in (-math.inf, -200.0, -20.0, -1.0, 0.0, 1.0, 20.0, 200.0, math.inf):
+            p = 1 / (1 + np.exp(-logit))
+            for z in (0.0, 1.0):
+                if p == 1 - z:  # never drawn
+                    continue
+                u, antithetic = behind(jnp.full_like(v, z), v, jnp.full_like(v, logit))
+                apart = np.abs(np.asarray(u, float) - (1 - p)) > 8 * jnp.finfo(dtype).eps
+                np.testing.assert_array_equal(antithetic[apart], np.asarray(u, float)[apart] > 1 - p)
+                np.testing.assert_allclose(u, p * v if z else p + (1 - p) * v, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["arm", "disarm"])
+def test_narrow_logits_leave_pairs_without_bias(name):
+    model = vaejax.Model(
+        init=lambda key, batch: jnp.array([2.0, -1.5]),
+        posterior=lambda p, x: Bernoulli(jnp.broadcast_to(p, (len(x), 2)).astype(jnp.bfloat16)),
+        prior=lambda p: Bernoulli(jnp.zeros(2)),
+        likelihood=lambda p, z: Bernoulli(2 * z.astype(jnp.float32) - 1),
+    )
+    params, x = model.init(None, None), jnp.array([[0.0, 1.0]])
+
+    def gradient(name, key):
+        estimator = getattr(vaejax.estimators, name)(model, vaejax.objectives.elbo)
+        return estimator.estimate(params, estimator.init(params, key, x), key, x)[0].grads
+
+    exact = gradient("enumerate_latents", jax.random.key(0))
+    found = jax.vmap(lambda key: gradient(name, key))(jax.random.split(jax.random.key(1), 40_000))
+    assert_mean(found, exact, cap=0.05 * float(jnp.linalg.norm(exact)))

@@ -144,21 +144,27 @@ def test_outcomes_are_those_of_the_uniform_numbers(dtype):
         key, p = jax.random.key(3), jnp.linspace(0, 1, 50_000).astype(dtype)
         u = random.uniform(key, p.shape, jnp.promote_types(dtype, jnp.float32))
         apart = np.abs(u - p.astype(u.dtype)) > 4 * jnp.finfo(u.dtype).eps
-        found = np.asarray(random.below(key, p))
+        found = np.asarray(random.bernoulli(key, p))
         assert apart.mean() > 0.999
         np.testing.assert_array_equal(found[apart], np.asarray(u < p.astype(u.dtype))[apart])
-        many = random.below(key, jnp.asarray([0.0, 1.0, 2.0, -1.0], dtype), (10_000, 4))
+        many = random.bernoulli(key, jnp.asarray([0.0, 1.0, 2.0, -1.0], dtype), (10_000, 4))
         assert many.all(0).tolist() == [False, True, True, False]
         assert many.any(0).tolist() == [False, True, True, False]
 
 
 def test_outcomes_carry_no_gradient_and_no_nan():
+    """Also at 0 and with a tangent of 0, where a root's would be no number."""
     with jax.debug_nans(True):
         value, slope = jax.jvp(
-            lambda p: random.below(jax.random.key(0), p).astype(p.dtype), (jnp.array([0.0, 0.5]),), (jnp.ones(2),)
+            lambda p: random.bernoulli(jax.random.key(0), p).astype(p.dtype), (jnp.array([0.0, 1.0]),), (jnp.zeros(2),)
         )
-        assert value[0] == 0
+        assert value.tolist() == [0.0, 1.0]
         assert slope.tolist() == [0.0, 0.0]
+
+
+def test_a_shape_that_is_another_is_refused():
+    with pytest.raises(ValueError, match="broadcast"):
+        random.bernoulli(jax.random.key(0), jnp.full((5, 1), 0.5), (3,))
 
 
 def test_outcomes_are_drawn_once_however_many_read_them():
@@ -166,7 +172,7 @@ def test_outcomes_are_drawn_once_however_many_read_them():
     weights = jnp.linspace(-1, 1, 200 * 7).reshape(200, 7)
 
     def read(key, p):
-        z = random.below(key, p, (3, *p.shape)).astype(p.dtype)
+        z = random.bernoulli(key, p, (3, *p.shape)).astype(p.dtype)
         return z @ weights, jnp.sum(jnp.exp(z * p), -1), jnp.sum(jnp.cos(z - p), 0)
 
     program = jax.jit(read).lower(jax.random.key(0), jnp.full((50, 200), 0.5)).compile().as_text()

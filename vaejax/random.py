@@ -86,21 +86,36 @@ def uniform(
     return _uniform(key, shape, kind, minval, maxval)
 
 
-def below(key: Key, probability: Array, shape: int | Sequence[int] | None = None) -> Array:
-    """Whether uniform numbers u of [0, 1), those of `uniform` at this key, are below a probability, ``shape`` or that of ``probability``.
+def below(numbers: Array, threshold: Array) -> Array:
+    """Whether uniform numbers u of [0, 1) are below a threshold.
 
-    It is √u and √p that are compared: of bits alone the compiler makes the numbers anew in everything that reads the outcome, twenty rounds
-    each time; what took a root it keeps. Where u is nearer to p than rounding can tell, the answer is no.
+    It is roots that are compared: of bits alone the compiler makes the numbers anew in everything that reads the outcome, twenty rounds
+    each time; what took a root it keeps. Where u is nearer to the threshold than rounding can tell, the answer is no.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> below(jnp.array([0.0, 0.5]), jnp.array([0.0, 1.0])).tolist()
+        [False, True]
+    """
+    # A root has no slope at 0, and an outcome none at all.
+    return jnp.sqrt(numbers) < jnp.sqrt(jnp.maximum(jax.lax.stop_gradient(threshold), 0))
+
+
+def bernoulli(key: Key, probability: Array, shape: int | Sequence[int] | None = None) -> Array:
+    """True with a probability, ``shape``, or that of ``probability``; the uniform numbers have 23 bits at least, whatever its type.
+
+    Raises:
+        ValueError: a probability whose shape does not broadcast to ``shape``.
 
     Examples:
         >>> import jax, jax.numpy as jnp
-        >>> below(jax.random.key(0), jnp.array([0.0, 1.0])).tolist()
+        >>> bernoulli(jax.random.key(0), jnp.array([0.0, 1.0])).tolist()
         [False, True]
     """
-    p = jax.lax.stop_gradient(jnp.asarray(probability))
-    kind = jnp.promote_types(p.dtype, jnp.float32)
-    u = uniform(key, p.shape if shape is None else shape, kind)
-    return jnp.sqrt(u) < jnp.sqrt(jnp.maximum(p, 0).astype(kind))
+    probability = jnp.asarray(probability)
+    shape = probability.shape if shape is None else _canonical(shape)
+    kind = jnp.promote_types(probability.dtype, jnp.float32)
+    return below(uniform(key, shape, kind), jnp.broadcast_to(probability, shape).astype(kind))
 
 
 def normal(key: Key, shape: int | Sequence[int] = (), dtype: Any = None) -> Array:

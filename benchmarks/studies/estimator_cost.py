@@ -3,7 +3,8 @@
     python -m benchmarks estimator_cost [--repeats 30] [--layers 1] [--categories 0] [--json OUT]
 
 A linear sigmoid belief network, 784 pixels and 200 Bernoullis a layer, one compiled update of Adam; with ``--categories n`` one layer of
-groups of n categories, as many logits in all. The estimators take turns, and the ratio is the median over turns. What is said of
+groups of n categories, as many logits in all. The estimators take turns, the ratio is the median over turns, and
+rows come when all are done. What is said of
 evaluations is the catalogue's: those of the model a draw, beside the one at the draw.
 """
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks many_draws [--samples 5000] [--chunk 50 250] [--limit-gb 12] [--json OUT]
 
-Nets 784-200-200-50, batch 20. Each case runs in a process of its own, so that its peak of resident memory is its own.
+Nets 784-200-200-50, batch 20. Each case runs in a process of its own, so that its peak of resident memory is its own; one beyond the limit
+fails the study, by name, when the others are done.
 """
 
 import argparse

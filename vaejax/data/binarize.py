@@ -44,7 +44,7 @@ def binarize(key: Key, x: Array, *, levels: int | None = None) -> Array:
                 "fit(preprocess=) prepares its validation data itself, so give those as they came"
             )
         checks.values(x, lambda v: (v >= 0) & (v <= 1), "float images to binarise", "values in [0, 1]")
-        return random.below(key, x).astype(default_float())
+        return random.bernoulli(key, x).astype(default_float())
     if levels is None:
         raise ValueError(
             f"integer images (dtype {x.dtype}) need levels=, the grey level that stands for 1 (255 for 8-bit images)"

@@ -186,7 +186,7 @@ class Bernoulli(Binomial):
         super().__init__(1, logits, event_ndims)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return random.below(key, self.probs, (n, *self.logits.shape)).astype(self.logits.dtype)
+        return random.bernoulli(key, self.probs, (n, *self.logits.shape)).astype(self.logits.dtype)
 
     def entropy(self) -> Array:
         """−Σ p log p + (1−p) log(1−p)."""

@@ -76,17 +76,22 @@ def _antithetic(
 
     def pair(drawn: LogTerms, layer: Factors, z: Array, index: int, key: Key, values: Values) -> Array:
         noise_key, below_key = jax.random.split(key)
-        # The uniform noise that this draw came from, 1[u < p] = z, drawn given it: u = p v where z = 1, else p + (1 − p) v.
-        p, v = layer.probs, random.uniform(noise_key, z.shape, layer.logits.dtype)
-        u = jnp.where(z > 0.5, p * v, p + (1 - p) * v)
-        # u > σ(−l), as a threshold of v.
-        threshold = jnp.where(z > 0.5, jnp.exp(-layer.logits), -jnp.expm1(layer.logits))
-        antithetic = 1 - random.below(noise_key, threshold).astype(z.dtype)
+        logits = layer.logits.astype(jnp.promote_types(layer.logits.dtype, jnp.float32))
+        u, antithetic = _behind(z, random.uniform(noise_key, z.shape, logits.dtype), logits)
         other = values.at(redrawn_below(drawn, index, antithetic, below_key))
         lead = (..., *(None,) * layer.event_ndims)
         return signal(values.at_draws[lead], other[lead], z, antithetic, u, layer.logits)
 
     return stateless(made, init, by_layer(made, pair))
+
+
+def _behind(z: Array, v: Array, logits: Array) -> tuple[Array, Array]:
+    """The uniform noise u that draws 1[u < σ(l)] = z came from, made of uniform v, and the antithetic draws 1[u > σ(−l)]."""
+    p = jax.nn.sigmoid(logits)
+    u = jnp.where(z > 0.5, p * v, p + (1 - p) * v)
+    # u > σ(−l) as a threshold of v, e^{−l} or 1 − e^l, kept between 0 and 1.
+    threshold = jnp.where(z > 0.5, jnp.exp(-jnp.maximum(logits, 0)), -jnp.expm1(jnp.minimum(logits, 0)))
+    return u, 1 - random.below(v, threshold).astype(z.dtype)
 
 
 def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = log_terms) -> Estimator:

@@ -73,7 +73,7 @@ def convolve_transposed(x: Array, kernel: Array) -> Array:
 
 
 def _matmul(x: Array, kernel: Array) -> Array:
-    """A product in float32 at least: narrow types are rounded once, after all sums, and so are their gradients."""
+    """A product in float32 at least: narrow types are rounded once, after all sums of a block, and so are their gradients."""
     # Of matrices: the kernel's gradient would sum over three axes of images otherwise, and transpose them first.
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     found = jnp.matmul(rows, kernel, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
