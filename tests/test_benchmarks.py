@@ -485,8 +485,10 @@ def test_many_draws_are_measured_case_by_case(tmp_path, monkeypatch, capsys):
     content = table.read(out)
     assert content["complete"]
     assert all(0.1 < row["facts"]["peak GiB"] < 4 for row in content["suites"]["many_draws"])
+    ended = subprocess.CompletedProcess([], returncode=1, stdout="")
+    monkeypatch.setattr(many_draws.subprocess, "run", lambda *args, **kwargs: ended)
     with pytest.raises(SystemExit, match="failed: many_draws"):
-        _run(many_draws, monkeypatch, capsys, *few, str(out), "--limit-gb", "0.5")
+        _run(many_draws, monkeypatch, capsys, *few, str(out))
     content = table.read(out)
     assert not content["complete"]
     assert "pathwise, K=20, chunk_size=10; pathwise, K=20, all at once" in content["failed"]["many_draws"]
