@@ -1,10 +1,11 @@
-"""Bits, uniform and normal numbers: those of `jax.random`, in one pass over the array on CPUs.
+"""Bits, uniform and normal numbers, binary outcomes: those of `jax.random`, in one pass over the array on CPUs.
 
 JAX compiles threefry for CPUs as a loop of small kernels, each of which goes over the whole array; written out, its twenty rounds
 are one kernel, which also makes the numbers of the bits: of many numbers, two to nine times as fast (benchmarks/NOTES.md). Bits,
 keys and uniform numbers are the same to the last bit. Normal ones of float32 differ from JAX's by up to 6e-6 of themselves: where JAX
-takes log1p(−u²), which is slow on CPUs and loses digits at the ends, these take log((1 − u)(1 + u)). Keys of another kind, other devices
-and other types go to `jax.random`.
+takes log1p(−u²), which is slow on CPUs and loses digits at the ends, these take log((1 − u)(1 + u)). Binary outcomes of float32 and
+float64 differ where a uniform number and the probability are neighbours. Keys of another kind, other devices and other types go to
+`jax.random`.
 """
 
 import functools
