@@ -63,7 +63,9 @@ CASES = {
     "strings": (lambda: fit(np.array([["a"] * 6])), TypeError, "real numbers"),
     "objects": (lambda: fit(X.astype(object)), TypeError, "dtype object"),
     "complex": (lambda: fit(X.astype(complex)), TypeError, "dtype complex"),
-    "a list": (lambda: fit(X.tolist()), TypeError, "got list.*jax.numpy.asarray"),
+    "a list of arrays": (lambda: fit(list(X)), TypeError, "got a list of arrays. Use numpy.stack"),
+    "lists of unequal lengths": (lambda: fit([[1, 0], [1]]), ValueError, "rows of equal length"),
+    "a tuple": (lambda: fit((X, X)), TypeError, r"got tuple.*Batch\(x, context="),
     "None": (lambda: fit(None), TypeError, "got NoneType"),
     "mask of floats": (lambda: fit(Batch(X, mask=X)), ValueError, "mask must be bool"),
     "mask of another shape": (
@@ -71,13 +73,26 @@ CASES = {
         ValueError,
         "mask must be bool and have the shape of x",
     ),
-    "a numpy masked array": (lambda: fit(np.ma.masked_array(X)), TypeError, r"mask=~numpy.ma.getmaskarray\(x\)"),
+    "a masked weight": (
+        lambda: fit(Batch(X, weight=np.ma.masked_equal(np.arange(8.0), 3.0))),
+        ValueError,
+        "weight must have a value in every entry, got 1 missing",
+    ),
+    "weights that are all 0": (
+        lambda: fit(Batch(X, weight=np.zeros(8))),
+        ValueError,
+        "weight must be positive for at least one example",
+    ),
     "examples of which nothing is observed": (
         lambda: fit(Batch(X, mask=np.arange(8)[:, None] * np.ones((1, 6)) > 1)),
         ValueError,
         "2 examples have no observed entry, the first at index 0",
     ),
-    "labels in words": (lambda: fit(Batch(X, context=np.array(["a"] * 8))), TypeError, "context must hold numbers"),
+    "labels in words": (
+        lambda: fit(Batch(X, context=np.array(["a"] * 8))),
+        TypeError,
+        "context must hold real numbers",
+    ),
     "params for a state": (lambda: fit(state=MODEL.init(KEY)), TypeError, "must be a vaejax.TrainState"),
     "a step's pair for a state": (
         lambda: train.make_train_step(ESTIMATOR, optax.adam(1e-3))((1.0, 2.0), X),

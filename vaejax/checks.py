@@ -7,6 +7,7 @@ arrays; inside ``jit`` those checks pass silently, which is why ``fit``, ``init`
 import difflib
 import math
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax import arrays
 from vaejax.types import Batch, Model, as_batch
 
 
@@ -129,12 +131,9 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
             f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed"
         )
     finite(x, f"{name}.x" if isinstance(data, Batch) else name, mask)
+    _report_lost_precision(x, mask, name)
     if weight is not None:
-        if tuple(weight.shape) != tuple(x.shape[: weight.ndim]) or weight.ndim == 0:
-            raise ValueError(f"{name}.weight must have the batch shape of x {list(x.shape)}, got {list(weight.shape)}")
-        finite(weight, f"{name}.weight", remedy="remove those rows, or give them weight 0")
-        if is_concrete(weight) and np.min(np.asarray(weight)) < 0:
-            raise ValueError(f"{name}.weight must not be negative, got a minimum of {np.min(np.asarray(weight)):g}")
+        _check_weight(weight, x, f"{name}.weight")
     for path, leaf in jax.tree_util.tree_leaves_with_path(context):
         where = f"{name}.context{jax.tree_util.keystr(path)}"
         if not hasattr(leaf, "shape") or leaf.ndim < 1 or leaf.shape[0] != x.shape[0]:
@@ -147,6 +146,32 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
     if model is not None and model.check is not None:
         model.check(checked)
     return checked
+
+
+def _check_weight(weight: Any, x: Any, name: str) -> None:
+    if tuple(weight.shape) != tuple(x.shape[: weight.ndim]) or weight.ndim == 0:
+        raise ValueError(f"{name} must have the batch shape of x {list(x.shape)}, got {list(weight.shape)}")
+    finite(weight, name, remedy="remove those rows, or give them weight 0")
+    if not is_concrete(weight):
+        return
+    if np.min(np.asarray(weight)) < 0:
+        raise ValueError(f"{name} must not be negative, got a minimum of {np.min(np.asarray(weight)):g}")
+    if not np.any(np.asarray(weight)):
+        raise ValueError(f"{name} must be positive for at least one example, got 0 for all. Weight 0 means absent")
+
+
+def _report_lost_precision(x: Any, mask: Any, name: str) -> None:
+    if not isinstance(x, np.ndarray) or not is_concrete(mask):
+        return
+    problems = arrays.lost_precision(x, mask)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        warnings.warn(
+            f"{name} loses precision in {jnp.zeros(()).dtype}: {problems[0]}{more}. Standardize such columns in "
+            "float64 first, e.g. (x - x.mean(axis=0)) / x.std(axis=0), or enable 64 bits with "
+            "jax.config.update('jax_enable_x64', True)",
+            stacklevel=outside(),
+        )
 
 
 def observed_somewhere(batch: Batch, event_ndims: int) -> None:

@@ -15,7 +15,13 @@ _FLAG = "xla_cpu_prefer_vector_width"
 _WIDE = {_FLAG: 512}
 
 
-def jit(function: Callable, *, compiler_options: dict[str, Any] | None = None, **options: Any) -> Callable:
+def jit(
+    function: Callable,
+    *,
+    compiler_options: dict[str, Any] | None = None,
+    prepare: Callable[..., tuple] | None = None,
+    **options: Any,
+) -> Callable:
     """`jax.jit` with vectors of 512 bits on a CPU that has them; elsewhere `jax.jit` as it is.
 
     JAX takes compiler options at the top level only: within another program it is `jax.jit` too, so that ``jax.jit(jax.vmap(f))`` of
@@ -24,6 +30,8 @@ def jit(function: Callable, *, compiler_options: dict[str, Any] | None = None, *
     Args:
         function: pure.
         compiler_options: of `jax.jit`; those given here go before the width.
+        prepare: positional arguments -> the positional arguments of ``function``, called outside the compiled program. `jax.jit`
+            itself wraps integers that its types cannot hold.
         **options: of `jax.jit`.
 
     Examples:
@@ -32,18 +40,27 @@ def jit(function: Callable, *, compiler_options: dict[str, Any] | None = None, *
         >>> float(double(3.0)), float(jax.grad(double)(3.0))
         (6.0, 2.0)
     """
-    return _Compiled(function, compiler_options or {}, options)
+    return _Compiled(function, compiler_options or {}, prepare, options)
 
 
 class _Compiled:
     """What `jit` returns. A class, so that whatever wraps it does not take its methods for its own."""
 
-    def __init__(self, function: Callable, compiler_options: dict[str, Any], options: dict[str, Any]):
+    def __init__(
+        self,
+        function: Callable,
+        compiler_options: dict[str, Any],
+        prepare: Callable[..., tuple] | None,
+        options: dict[str, Any],
+    ):
         functools.update_wrapper(self, function)
+        self._prepare = prepare
         self._plain: Any = jax.jit(function, compiler_options=compiler_options or None, **options)
         self._wide: Any = jax.jit(function, compiler_options=_WIDE | compiler_options, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._prepare is not None:
+            args = self._prepare(*args)
         if not _has_wide_vectors():
             return self._plain(*args, **kwargs)
         try:
@@ -60,7 +77,7 @@ class _Compiled:
 
     def __getattr__(self, name: str) -> Any:
         """`lower`, `trace`, `eval_shape` and the rest of what a function of `jax.jit` has."""
-        if name in ("_plain", "_wide"):  # not made yet: copying and pickling ask
+        if name in ("_plain", "_wide", "_prepare"):  # not made yet: copying and pickling ask
             raise AttributeError(name)
         return getattr(self._wide if _has_wide_vectors() else self._plain, name)
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax import arrays
+
 Array = jax.Array
 Key = jax.Array
 Params = Any
@@ -129,46 +131,62 @@ class EmptyState(NamedTuple):
 
 
 def as_batch(batch: Any) -> Batch:
-    """Returns ``batch`` if it is a `Batch`, and ``Batch(batch)`` if it is an array.
+    """Returns a `Batch` of arrays: ``batch`` itself with its parts converted, or ``Batch(batch)``.
+
+    Parts may be arrays of JAX and NumPy, masked arrays, frames and series of pandas and polars,
+    tensors, and nested lists of numbers (`vaejax.arrays.convert`). Entries that their library marks as
+    missing become False in the mask. A categorical series may be the context; it becomes codes.
 
     Raises:
-        TypeError: for anything else (lists, data frames) and for arrays that do not hold real numbers.
-        ValueError: for a mask that is not bool or not of x's shape.
+        TypeError: a part that is not an array of real numbers.
+        ValueError: values that the device's types cannot hold; a mask that is not bool or not of the
+            shape of x; missing entries in a mask, weight or context.
 
     Examples:
         >>> import numpy as np
         >>> as_batch(np.zeros((3, 2))).x.shape
         (3, 2)
+        >>> as_batch(np.ma.masked_equal([[1.0, -9.0]], -9.0)).mask
+        array([[ True, False]])
     """
     if not isinstance(batch, Batch):
         batch = Batch(batch)
-    x = batch.x
-    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-        raise TypeError(
-            f"a batch must be an array or vaejax.Batch(x, context=, mask=, weight=) of arrays, got {type(x).__name__}; convert lists with "
-            "jax.numpy.asarray, data frames with .to_numpy()"
-        )
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(
-            "a numpy masked array would lose its mask; pass vaejax.Batch(x.data, mask=~numpy.ma.getmaskarray(x))"
-        )
-    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == jnp.bool_) or jnp.issubdtype(
-        x.dtype, jnp.complexfloating
-    ):
-        raise TypeError(
-            f"a batch must hold real numbers, integers or bools, got dtype {x.dtype}; convert it, e.g. x.astype('float32')"
-        )
-    for name in ("mask", "weight"):
-        if (value := getattr(batch, name)) is not None and not hasattr(value, "dtype"):
-            raise TypeError(
-                f"batch.{name} must be an array, got {type(value).__name__}; convert it with jax.numpy.asarray"
-            )
-    if batch.mask is not None and (batch.mask.dtype != jnp.bool_ or batch.mask.shape != x.shape):
+    mask = None if batch.mask is None else _complete(batch.mask, "mask")
+    x, present = arrays.convert(batch.x, "x", mask=mask)
+    if mask is not None and (mask.dtype != jnp.bool_ or mask.shape != x.shape):
         raise ValueError(
-            f"batch.mask must be bool and have the shape of x {list(x.shape)} (True where observed), got {batch.mask.dtype} of shape "
-            f"{list(batch.mask.shape)}; use mask.astype(bool), jax.numpy.broadcast_to"
+            f"batch.mask must be bool and have the shape of x {list(x.shape)} (True where observed), got {mask.dtype} of shape "
+            f"{list(mask.shape)}; use mask.astype(bool), jax.numpy.broadcast_to"
         )
-    return batch
+    if present is not None:
+        mask = present if mask is None else mask & present
+    weight = None if batch.weight is None else _complete(batch.weight, "weight")
+    return Batch(x, _converted_context(batch.context), mask, weight)
+
+
+def _converted_context(context: Any) -> Any:
+    """Converts the leaves of a context that JAX cannot read itself."""
+
+    def convert(path: Any, leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array | bool | int | float | jax.ShapeDtypeStruct):
+            return leaf
+        return _complete(leaf, f"context{jax.tree_util.keystr(path)}", categories=True)
+
+    def is_numbers(node: Any) -> bool:
+        return isinstance(node, list) and bool(node) and all(isinstance(v, bool | int | float) for v in node)
+
+    return jax.tree_util.tree_map_with_path(convert, context, is_leaf=is_numbers)
+
+
+def _complete(value: Any, name: str, *, categories: bool = False) -> Any:
+    """Converts an array in which no entry may be missing."""
+    values, present = arrays.convert(value, f"batch.{name}", categories=categories)
+    if present is not None:
+        raise ValueError(
+            f"batch.{name} must have a value in every entry, got {int((~present).sum())} missing. "
+            "Remove those examples, or fill the missing entries"
+        )
+    return values
 
 
 def observed(batch: Batch) -> Array:
@@ -177,7 +195,10 @@ def observed(batch: Batch) -> Array:
     Whatever stands in a missing entry, NaN included, must not reach a network: a ``where`` around log p(NaN) still has a
     NaN gradient.
     """
-    return batch.x if batch.mask is None else jnp.where(batch.mask, batch.x, jnp.zeros((), batch.x.dtype))
+    if batch.mask is None:
+        return batch.x
+    x = jnp.asarray(batch.x)
+    return jnp.where(batch.mask, x, jnp.zeros((), x.dtype))
 
 
 def broadcast_context(context: Any, z: Any) -> Any:

@@ -33,6 +33,22 @@ class Plan(NamedTuple):
     next_key: Key
 
 
+def from_outside(state: Any, batch: Any) -> tuple[Any, Any]:
+    """Returns the arguments of a compiled step or epoch, with arrays of other libraries converted (`as_batch`).
+
+    The structure of ``batch`` stays, a dict of batches included, so that nothing is traced again.
+
+    Raises:
+        TypeError, ValueError: from `as_batch`, such as integers that the device's type cannot hold.
+    """
+    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch)):
+        return state, batch
+    if isinstance(batch, dict):
+        return state, {name: from_outside(state, part)[1] for name, part in batch.items()}
+    converted = as_batch(batch)
+    return state, converted if isinstance(batch, Batch) or converted.mask is not None else converted.x
+
+
 def plan_epoch(key: Key, num_examples: int, batch_size: int) -> Plan:
     """Shuffles the rows on the device; the remainder that fills no batch is dropped."""
     next_key, shuffle_key, preprocess_key, steps_key = jax.random.split(key, 4)

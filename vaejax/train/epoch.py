@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import checks, compilation
-from vaejax.train.batches import Preprocess, in_turn, plan_epoch
+from vaejax.train.batches import Preprocess, from_outside, in_turn, plan_epoch
 from vaejax.train.state import check_parts
 from vaejax.train.step import Metrics, split_key, update
 from vaejax.types import Array, Estimator, TrainState
@@ -61,4 +61,4 @@ def make_epoch(
         )
         return state, metrics
 
-    return compilation.jit(epoch, donate_argnums=0)
+    return compilation.jit(epoch, prepare=from_outside, donate_argnums=0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import compilation
+from vaejax.train.batches import from_outside
 from vaejax.train.state import check_parts, effective_optimizer
 from vaejax.types import Array, Estimator, Key, TrainState, as_batch
 
@@ -68,8 +69,8 @@ def make_train_step(
     """Compiles `step`: ``step(state, batch) -> (state, metrics)``.
 
     The state is donated: its buffers are reused, and the state passed in must not be used again (JAX then says "Array has been
-    deleted", or "donated"): go on with the one that comes back. Values of the batch are not checked here, only shapes; `init` and
-    `fit` check them.
+    deleted", or "donated"): go on with the one that comes back. Shapes are checked here, and that the device's types can hold the
+    numbers; `init` and `fit` check the other properties of the values.
 
     Examples:
         >>> import jax, optax, vaejax
@@ -84,4 +85,6 @@ def make_train_step(
         ['kl', 'log_likelihood', 'objective']
     """
     check_parts(estimator, optimizer)
-    return compilation.jit(lambda state, batch: step(estimator, optimizer, state, batch), donate_argnums=0)
+    return compilation.jit(
+        lambda state, batch: step(estimator, optimizer, state, batch), prepare=from_outside, donate_argnums=0
+    )
