@@ -116,6 +116,28 @@ def event_shape(x: Any, shape: tuple[int, ...], name: str = "x") -> None:
         )
 
 
+def same_event(distribution: Any, value: Any, name: str, of: str, batch_ndims: int | None = None) -> None:
+    """Raises unless the event shape of a distribution is that of ``value``; a shorter one would broadcast.
+
+    Args:
+        distribution: one without an ``event_shape`` is not checked.
+        value: an array ``[..., *event]``; a tree of arrays is not checked.
+        name: of the distribution, such as "the likelihood".
+        of: name of ``value``.
+        batch_ndims: how many axes of ``value`` precede the event, if that is known.
+    """
+    event = getattr(distribution, "event_shape", None)
+    if event is None or not hasattr(value, "shape"):
+        return
+    shape, event = tuple(value.shape), tuple(event)
+    wanted = shape[len(shape) - len(event) :] if batch_ndims is None else shape[batch_ndims:]
+    if event != wanted:
+        raise ValueError(
+            f"{name} must have the event shape of {of}, {list(wanted)}, got {list(event)} for {of} of shape {list(shape)}. "
+            "Give it one entry for each entry of the event; nothing is broadcast along event axes"
+        )
+
+
 def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
     """Checks a batch whole: kinds, shapes and, where they can be read, values; with ``model`` also whether it can be that model's data.
 

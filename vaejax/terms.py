@@ -6,6 +6,7 @@ import jax
 
 from vaejax import checks, random
 from vaejax.dists import closed_form, masked_log_prob
+from vaejax.dists.chain import layers
 from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch, call, declares, observed
 
 
@@ -38,7 +39,8 @@ def log_terms(
 
     Raises:
         TypeError: a raw key, a batch that is no array.
-        ValueError: K < 1, an unknown ``kl``, no closed form where one is demanded, terms that are not ``[K, *batch]``.
+        ValueError: K < 1, an unknown ``kl``, no closed form where one is demanded, terms that are not ``[K, *batch]``,
+            a prior or likelihood whose event shape is not that of the latents or of x.
 
     Source:
         Kingma & Welling 2014, eqs. 4–7.
@@ -71,6 +73,7 @@ def log_terms(
     _check_posterior(num_samples, log_posterior, batch.x)
     prior = call(model.prior, params, key=prior_key, **extra)
     _check_kind(prior, "prior", "log_prob")
+    _check_prior(prior, z)
     log_prior = prior.log_prob(z)
     likelihood = call(model.likelihood, params, z, key=decoder_key, **extra)
     _check_kind(likelihood, "likelihood", "log_prob")
@@ -78,6 +81,7 @@ def log_terms(
     mask = None if declares(model.likelihood, "mask") else batch.mask
     log_likelihood = masked_log_prob(likelihood, observed(batch), mask)
     _check_others(log_posterior, {"p(x|z)": log_likelihood, "p(z)": log_prior})
+    checks.same_event(likelihood, batch.x, "the likelihood p(x|z)", "x", log_posterior.ndim - 1)
     total, parts = _closed_form_kl(posterior, prior, kl, log_posterior.shape[1:])
     return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior)
 
@@ -120,6 +124,15 @@ def _check_kind(distribution: Any, name: str, method: str) -> None:
             f"model.{name} returned {type(distribution).__name__}, wanted a distribution with {method}; return e.g. "
             "vaejax.dists.diagonal_normal(loc, scale)"
         )
+
+
+def _check_prior(prior: Any, z: Any) -> None:
+    """Raises for a prior, or a layer of it, of another event shape than the latents."""
+    if not hasattr(prior, "conditionals"):
+        checks.same_event(prior, z, "the prior p(z)", "the latents")
+        return
+    for index, (layer, value) in enumerate(layers(prior, z)):
+        checks.same_event(layer, value, f"layer {index} of the prior p(z)", "its latents")
 
 
 def _check_posterior(num_samples: int, log_posterior: Array, x: Array) -> None:

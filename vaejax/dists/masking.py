@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaejax import checks
 from vaejax.dists.backend import distrax
 from vaejax.types import Array
 
@@ -22,7 +23,9 @@ def masked_log_prob(distribution: Any, x: Array, mask: Array | None) -> Array:
 
     Raises:
         TypeError: for a distribution whose entries cannot be told apart.
+        ValueError: for a distribution of another event shape than x, which would broadcast.
     """
+    checks.same_event(distribution, x, "the likelihood p(x|z)", "x")
     if mask is None:
         return distribution.log_prob(x)
     if hasattr(distribution, "masked_log_prob"):

@@ -185,16 +185,34 @@ def _features(parts: _Parts, context: Any, lead: tuple[int, ...]) -> tuple[Array
         raise ValueError(
             f"this model was built with context_size={size}; give Batch(x, context=...) with one array, got {type(context).__name__}"
         )
-    # An integer array whose last axis is the context's is one-hot already.
-    if jnp.issubdtype(context.dtype, jnp.integer) and not (context.ndim > 1 and context.shape[-1] == size):
-        checks.values(context, lambda c: (c >= 0) & (c < size), "context", f"labels from 0 to {size - 1}")
-        context = jax.nn.one_hot(context, size, dtype=default_float())
+    if jnp.issubdtype(context.dtype, jnp.integer):
+        context = _one_hot(context, size)
     checks.event_shape(context, (size,), "context")
-    if context.ndim - 1 > len(lead) or context.shape[:-1] != lead[len(lead) - context.ndim + 1 :]:
+    # A vector would be repeated for every example.
+    if (
+        context.ndim - 1 > len(lead)
+        or (context.ndim == 1 and lead)
+        or context.shape[:-1] != lead[len(lead) - context.ndim + 1 :]
+    ):
         raise ValueError(
             f"context has leading axes {list(context.shape[:-1])}, wanted those of the batch, {list(lead)}"
         )
     return (jnp.broadcast_to(context, (*lead, size)).astype(default_float()),)
+
+
+def _one_hot(context: Array, size: int) -> Array:
+    """One-hot rows of an integer context, which holds labels, or such rows already if its last axis has ``size`` entries."""
+    if context.ndim < 2 or context.shape[-1] != size:
+        checks.values(context, lambda c: (c >= 0) & (c < size), "context", f"labels from 0 to {size - 1}")
+        return jax.nn.one_hot(context, size, dtype=default_float())
+    checks.values(
+        context,
+        lambda c: ((c == 0) | (c == 1)) & (c.sum(axis=-1, keepdims=True) == 1),
+        "context",
+        f"labels from 0 to {size - 1}, or one-hot rows of {size} integers (convert covariates and counts with "
+        ".astype('float32'))",
+    )
+    return context
 
 
 def _with_mask(parts: _Parts, features: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:
