@@ -620,7 +620,7 @@ def test_bad_data_are_refused(name, key):
     with pytest.raises(ValueError, match="empty"):
         call(CORRELATED, key, X[:0])
     with pytest.raises(TypeError, match="must be an array"):
-        call(CORRELATED, key, [[0.0, 1.0]])
+        call(CORRELATED, key, "text")
     with pytest.raises(TypeError, match="call it outside jit"):
         jax.jit(lambda x: call(CORRELATED, key, x))(X)
     if name != "kl_per_dimension":

@@ -138,6 +138,15 @@ def same_event(distribution: Any, value: Any, name: str, of: str, batch_ndims: i
         )
 
 
+def log_prob(posterior: Any, user: str) -> None:
+    """Raises for a posterior, or a layer of it, that cannot score given latents."""
+    if not hasattr(posterior, "log_prob"):
+        raise TypeError(
+            f"{user} needs log q(z|x) at given latents, but {type(posterior).__name__} has no log_prob. Give it a method "
+            "log_prob(z), or use pathwise and log_marginal, which only draw"
+        )
+
+
 def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
     """Checks a batch whole: kinds, shapes and, where they can be read, values; with ``model`` also whether it can be that model's data.
 

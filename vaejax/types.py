@@ -223,6 +223,7 @@ def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -
     """
     given = {name: value for name, value in {"context": context, **optional}.items() if value is not None}
     if not given:
+        _check_required(function, args)
         return function(*args)
     if "context" in given and not declares(function, "context"):
         given.pop("context")
@@ -233,6 +234,19 @@ def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -
         if spare and spare[0].default is inspect.Parameter.empty:
             args = (*args, context)
     return function(*args, **{name: value for name, value in given.items() if declares(function, name)})
+
+
+def _check_required(function: Callable, args: tuple) -> None:
+    """Raises for a function that requires a context where none is given."""
+    try:
+        inspect.signature(function).bind(*args)
+    except TypeError as error:
+        raise ValueError(
+            f"{getattr(function, '__qualname__', function)} must get a context, got none ({error}). Pass "
+            "vaejax.Batch(x, context=...), or context= where there is no batch"
+        ) from None
+    except ValueError:  # builtins have no signature
+        return
 
 
 def declares(function: Callable, name: str) -> bool:

@@ -1,5 +1,6 @@
 """What every estimator shares: the loss that averages over the batch, and a look at the posterior before training."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -141,13 +142,24 @@ def check_reparameterized(model: Model, params: Params, key: Key, batch: Any, no
             "pathwise gradients would be silently wrong; use a reparameterised posterior (vaejax.dists.diagonal_normal), or an "
             "estimator for discrete latents: enumerate_latents, disarm, rebar, vimco, … (vaejax.estimators.catalogue())"
         )
+    unknown = [layer for layer in seen if is_reparameterized(layer) is None]
+    if unknown:
+        warnings.warn(
+            f"whether draws of {type(unknown[0]).__name__} are differentiable in its parameters is not on record: if they are "
+            "not, pathwise gradients are wrong. Set its attribute reparameterized to True or False",
+            stacklevel=checks.outside(),
+        )
     if noise != "independent":
         peek_posterior(by_roles(model, noise=noise), together(params), key, batch, num_samples=2)
     return posterior
 
 
 def check_support(estimator: str, posterior: Any) -> None:
-    """Raises for a posterior whose support moves with its params: the mean of its score is not zero, so it cannot be left out."""
+    """Raises for a posterior without log_prob, and for one whose score cannot be left out.
+
+    The mean of the score is not zero where the support moves with the parameters.
+    """
+    checks.log_prob(posterior, estimator)
     if not has_fixed_support(posterior):
         raise TypeError(
             f"{estimator} leaves out the score, whose mean is not zero for {type(posterior).__name__}: its support depends on its "

@@ -180,6 +180,8 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
         checks.key(key)
         batch = as_batch(batch)
         seen = peek_posterior(made.model, params, key, batch)
+        for layer in seen.layers:
+            checks.log_prob(layer, name)
         x = features(batch, seen.batch_ndims)
         return ScoreState(tuple(baseline.init(k, x) for k in jax.random.split(key, sum(_scored(seen.layers)))))
 

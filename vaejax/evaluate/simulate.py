@@ -62,7 +62,23 @@ def simulate(model: Model, params: Params, key: Key, count: int, context: Any = 
     prior_key, likelihood_key = jax.random.split(key)
     z = prior_draws(model, params, prior_key, count, context)
     likelihood = call(model.likelihood, params, jax.tree.map(lambda leaf: leaf[None], z), context=context)
-    return z, Batch(likelihood.sample(seed=likelihood_key)[0], context)
+    return z, Batch(observations(likelihood, likelihood_key)[0], context)
+
+
+def observations(likelihood: Any, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+    """Draws x ~ p(x|z), ``[*sample, 1, n, *event]``.
+
+    Raises:
+        TypeError: for a distribution that cannot draw.
+    """
+    if hasattr(likelihood, "sample"):
+        return likelihood.sample(seed=key, sample_shape=sample_shape)
+    if hasattr(likelihood, "sample_and_log_prob"):
+        return likelihood.sample_and_log_prob(seed=key, sample_shape=sample_shape)[0]
+    raise TypeError(
+        f"the likelihood p(x|z) must be able to draw x, got {type(likelihood).__name__} without sample. "
+        "Give it a method sample(seed=, sample_shape=)"
+    )
 
 
 def batch_shape_of(distribution: Any) -> tuple[int, ...]:

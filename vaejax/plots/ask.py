@@ -9,8 +9,11 @@ import numpy as np
 from vaejax.dists import Binomial
 from vaejax.dists.backend import distrax
 from vaejax.evaluate import encoding
-from vaejax.evaluate.simulate import check_context
-from vaejax.types import Batch, Model
+from vaejax.evaluate.simulate import check_context, observations
+from vaejax.types import Batch, Model, default_float
+
+# Of a likelihood that has no mean.
+_DRAWS = 64
 
 
 def table(model: Model, batch: Any, figure: str) -> Batch:
@@ -38,18 +41,22 @@ def repeated(context: Any, count: int) -> Any:
 
 
 def centre(distribution: Any) -> tuple[np.ndarray, str]:
-    """The mean ``[n, *event]`` of p(x|z) as `decode` gives it, or the mode of families without one (labels); and which it is."""
-    try:
-        return np.asarray(distribution.mean()[0]), "mean"
-    except (AttributeError, NotImplementedError):
-        return np.asarray(distribution.mode()[0]), "mode"
+    """Returns a typical x ``[n, *event]`` of p(x|z) as `decode` gives it, and the name of what it is.
+
+    That is the mean, for families without one (labels) the mode, and for distributions that can only draw the mean of draws.
+    """
+    for name in ("mean", "mode"):
+        try:
+            return np.asarray(getattr(distribution, name)()[0]), name
+        except (AttributeError, NotImplementedError):
+            continue
+    return _mean_of_draws(distribution), f"mean of {_DRAWS} draws"
 
 
 def expectation(distribution: Any) -> np.ndarray:
     """E[x|z] ``[n, *event]``; for labels 0, 1, … their mean as numbers, Σ k p_k.
 
-    Raises:
-        ValueError: for a family with neither.
+    A distribution that can only draw gives the mean of its draws.
     """
     base = base_of(distribution)
     if isinstance(base, distrax.Categorical):
@@ -57,9 +64,13 @@ def expectation(distribution: Any) -> np.ndarray:
     try:
         return np.asarray(distribution.mean()[0])
     except (AttributeError, NotImplementedError):
-        raise ValueError(
-            f"p(x|z) is {type(base).__name__}, which knows no mean; give the distribution a mean() method"
-        ) from None
+        return _mean_of_draws(distribution)
+
+
+def _mean_of_draws(distribution: Any) -> np.ndarray:
+    # The same draws in every figure, so that figures can be compared.
+    draws = observations(distribution, jax.random.key(0), (_DRAWS,))
+    return np.asarray(jnp.mean(draws.astype(default_float()), axis=0)[0])
 
 
 def base_of(distribution: Any) -> Any:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from vaejax import checks
 from vaejax.evaluate import encoding
-from vaejax.evaluate.simulate import check_context, prior_draws
+from vaejax.evaluate.simulate import check_context, observations, prior_draws
 from vaejax.plots import ask, grid
 from vaejax.types import Array, Batch, Key, Model, Params
 
@@ -97,7 +97,7 @@ def prior_samples(
     values, kind = ask.centre(likelihood)
     means = images = grid.as_images(values, image_shape)
     if ancestral:
-        images = grid.as_images(likelihood.sample(seed=likelihood_key)[0], image_shape)
+        images = grid.as_images(observations(likelihood, likelihood_key)[0], image_shape)
     rows = [grid.Row(row) for row in images.reshape(num_rows, num_columns, *images.shape[1:])]
     title = "draws x ~ p(x|z), z ~ p(z)" if ancestral else f"{kind}s of p(x|z), z ~ p(z)"
     # Draws have the scale of their means, so that a few wild ones do not leave the others grey.

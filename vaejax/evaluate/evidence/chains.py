@@ -97,6 +97,9 @@ def unmovable(seen: Seen) -> str | None:
     kinds = [
         _family(layer) for layer in seen.layers if is_reparameterized(layer) is False or _family(layer) in _RESTRICTED
     ]
+    unscored = [layer for layer in seen.layers if not hasattr(layer, "log_prob")]
+    if unscored:
+        return f"annealing needs log q(z|x) at given latents, but {type(unscored[0]).__name__} has no log_prob"
     if not kinds and all(jnp.issubdtype(z.dtype, jnp.floating) for z in jax.tree.leaves(seen.latents)):
         return None
     return f"annealing moves latents by their gradient over the whole real line, got {(kinds or ['integers'])[0]}"

@@ -91,6 +91,7 @@ def log_marginal(
 
     Raises:
         ValueError: no samples, a chunk below 1, empty data, NaN in the data, params of another model.
+        TypeError: a posterior that is a point (a plain autoencoder).
 
     Source:
         Burda, Grosse & Salakhutdinov 2016, section 5 (the estimator is their L_S); Vehtari et al. 2024 (k̂).
@@ -183,7 +184,21 @@ def _moments(log_weights: Array) -> WeightMoments:
     return moments._replace(num_samples=jnp.broadcast_to(moments.num_samples, moments.mean.shape))
 
 
+def refuse_deterministic(terms: LogTerms) -> None:
+    """Raises for a posterior that is a point: it has no density, and so there are no importance weights."""
+    for layer, _ in layers(terms.posterior, terms.latents):
+        base = layer
+        while type(base).__name__ == "Independent":
+            base = base.distribution
+        if "Deterministic" in type(base).__name__:
+            raise TypeError(
+                f"the posterior q(z|x) must have a density, got {type(base).__name__}: an autoencoder without noise defines no "
+                "log p(x). Report log p(x|z) of its reconstructions, or give the posterior a scale"
+            )
+
+
 def _weights_of(terms: LogTerms, num_samples: int) -> tuple[WeightMoments, Array]:
+    refuse_deterministic(terms)
     tail = largest(terms.log_weights, tail_size(num_samples) + 1)
     # Weights of discrete latents take few values: no tail to fit.
     discrete = all(factors(layer) is not None for layer, _ in layers(terms.posterior, terms.latents))

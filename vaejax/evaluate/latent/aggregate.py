@@ -207,6 +207,7 @@ def _compiled(model: Model, num_samples: int, size: int, params: Params, key: Ke
 
     def draw(item: tuple[Key, Batch]) -> tuple[_Draws, Array]:
         posterior = encode(model, params, alone(item[1]))
+        checks.log_prob(posterior, "aggregate")
         z, log_prob = posterior.sample_and_log_prob(seed=item[0], sample_shape=(num_samples,))
         drawn = _Draws(z, log_prob, dimension_log_probs(posterior, z))
         return jax.tree.map(lambda leaf: leaf[:, 0], drawn), prior.log_prob(z)[:, 0]
