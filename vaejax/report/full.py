@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import vaejax
-from vaejax import checks, evaluate
+from vaejax import checks, evaluate, random
 from vaejax.data import Dataset
 from vaejax.evaluate.blocks import digest
 from vaejax.report import job, page, pictures, sections
@@ -86,8 +86,9 @@ def report_run(
     """
     checks.positive_int(examples, "examples")
     checks.positive_int(temperatures, "temperatures")
+    checks.seed(seed)
     material = opened(directory, split=split, use=use)
-    run, keys = material.run, jax.random.split(jax.random.key(seed), 8)
+    run, keys = material.run, jax.random.split(random.seed_key(seed), 8)
     chosen = use or run.config.evaluation.use
     results = measure(run.model, material.params, keys[5], material.batch, samples=samples, progress=progress)
     keep_line(run, results, split=split, parameters=chosen, seed=seed)

@@ -10,7 +10,7 @@ import jax
 import optax
 
 import vaejax
-from vaejax import checks, data
+from vaejax import checks, data, random
 from vaejax.data.registry import needs_files
 from vaejax.report import build, pictures
 from vaejax.report import config as settings
@@ -51,6 +51,7 @@ def plan(config: RunConfig) -> Plan:
     ):
         if value is not None:
             checks.positive_int(value, name)
+    checks.seed(training.seed)
     checks.real(training.save_every, "save_every", minimum=0.0)
     dataset, facts = build.open_data(config)
     num_examples = len(dataset.train.x)
@@ -90,7 +91,7 @@ def outline(planned: Plan) -> str:
 def keys(config: RunConfig) -> dict[str, Key]:
     """The random keys of a run, by use."""
     names = ("fit", "test", "evaluate", "plot")
-    return dict(zip(names, jax.random.split(jax.random.key(config.training.seed), 4)))
+    return dict(zip(names, jax.random.split(random.seed_key(config.training.seed), 4)))
 
 
 def prepared(config: RunConfig, facts: build.Facts, dataset: data.Dataset, split: str) -> Batch:

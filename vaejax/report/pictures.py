@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from vaejax import checks, plots
+from vaejax import checks, plots, random
 from vaejax.data import Dataset
 from vaejax.report.build import Facts, build_preprocess
 from vaejax.report.config import RunConfig
@@ -125,7 +125,7 @@ def callbacks(model: Model, facts: Facts, dataset: Dataset, config: RunConfig, d
     """The picture callback of a run, where its settings ask for one: reconstructions and samples, or a table's responses."""
     if config.training.pictures_every is None:
         return []
-    key = jax.random.key(config.training.seed)
+    key = random.seed_key(config.training.seed)
     preprocess = build_preprocess(facts)
     shown = _first(dataset.validation, 40)
     batch = shown if preprocess is None else preprocess(key, shown)
