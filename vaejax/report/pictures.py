@@ -15,6 +15,7 @@ from vaejax import checks, plots, random
 from vaejax.data import Dataset
 from vaejax.report.build import Facts, build_preprocess
 from vaejax.report.config import RunConfig
+from vaejax.report.narrow import shown_columns
 from vaejax.terms import log_terms
 from vaejax.train import every
 from vaejax.types import Batch, Key, Model, Params, TrainState
@@ -85,7 +86,7 @@ def drawings(
 
 def _of_tables(model: Model, params: Params, facts: Facts, key: Key, test: Batch, train: Batch) -> Drawings:
     first, second = jax.random.split(key)
-    columns = facts.columns
+    columns = shown_columns(facts.columns, facts.offset)
     made: Drawings = {"responses": lambda: plots.responses(model, params, first, test, columns=columns)}
     if not facts.context_size:
         made["item_fit"] = lambda: plots.item_fit(model, params, second, train, columns=columns)
@@ -127,7 +128,7 @@ def callbacks(model: Model, facts: Facts, dataset: Dataset, config: RunConfig, d
         return []
     key = random.seed_key(config.training.seed)
     preprocess = build_preprocess(facts)
-    shown = _first(dataset.validation, 40)
+    shown = _first(dataset.validation if len(dataset.validation.x) else dataset.train, 40)
     batch = shown if preprocess is None else preprocess(key, shown)
     names = {"responses", "reconstructions", "samples"}
 
