@@ -71,7 +71,8 @@ def rounded_entries(x: Any, mask: Any = None) -> np.ndarray:
         changed = seen & (narrow != values)
         whole = changed.any(axis=0) & (~seen | (values == np.floor(values))).all(axis=0)
         spread, narrow_spread = np.nanstd(values, axis=0), np.nanstd(narrow, axis=0)
-        other = np.abs(narrow_spread - spread) > _LOSS * spread
+        varied = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)
+        other = varied & (np.abs(narrow_spread - spread) > _LOSS * spread)
         step = -(-len(values) // _SAMPLED)
         fewer = _loses_values(values[::step], narrow[::step])
         far = np.flatnonzero((np.nanmax(np.abs(values), axis=0) > _FAR * spread) & changed.any(axis=0) & (step > 1))

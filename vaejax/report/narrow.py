@@ -47,11 +47,12 @@ def narrowed(dataset: data.Dataset, *, shift: bool) -> tuple[data.Dataset, np.nd
     if shift and rounded.any():
         offset = np.where(rounded, _center(dataset.train), 0.0)
         rounded = rounded_entries(x - offset, mask)
+    shifted = [_shifted(part, offset, dataset) for part in parts]
     remedy = _REMEDY if shift else f"use --standardize yes where the likelihood is normal, {_REMEDY}"
     warn_of_rounding(dataset.name, dataset.columns, rounded, remedy)
     if x.dtype == np.int32 and offset is None:
         return dataset, None
-    train, validation, test = (_shifted(part, offset, dataset) for part in parts)
+    train, validation, test = shifted
     return dataset._replace(train=train, validation=validation, test=test), offset
 
 
