@@ -84,16 +84,22 @@ def test_a_number_can_stand_for_missing(write):
 
 def test_a_word_for_missing_that_is_no_cell_is_remarked(write):
     path = write("a,b\n1,-99.0\n-99.0,2\n3,none\n")
-    with pytest.warns(UserWarning, match=r"missing='-99' is no cell of .*; cells are compared as text"):
-        data.load(path, missing=("-99", "none"), split=(0.34, 0.33, 0.33))
+    with pytest.warns(UserWarning, match=r"missing='-98' is no cell of .*; correct its spelling"):
+        data.load(path, missing=("-98", "none"), split=(0.34, 0.33, 0.33))
     # What stands for missing by itself need not occur.
     data.load(path, missing=(*data.MISSING, "none"), split=(0.34, 0.33, 0.33))
 
 
 def test_labels_that_spell_numbers_are_sorted_as_numbers(write):
-    dataset = data.load(write("x,y\n1,10\n2,9\n3,10.0\n4,100\n"), labels="y", split=(0.5, 0.25, 0.25))
+    path = write("x,y\n1,10\n2,9\n3,10.0\n4,100\n")
+    dataset = data.load(path, labels="y", split=(0.5, 0.25, 0.25), numeric_labels=True)
     assert dataset.label_names == ("9", "10", "100")
     np.testing.assert_array_equal(together(dataset)[2], [1, 0, 1, 2])
+    # As text they are four classes, in the order of the numbers all the same.
+    with pytest.warns(UserWarning, match=r"labels '10' and '10\.0' are different classes"):
+        dataset = data.load(path, labels="y", split=(0.5, 0.25, 0.25))
+    assert dataset.label_names == ("9", "10", "10.0", "100")
+    np.testing.assert_array_equal(together(dataset)[2], [1, 0, 2, 3])
 
 
 def test_columns_left_out_are_not_read(write):
@@ -210,7 +216,7 @@ def test_parts_of_0_stay_empty(write):
         ("a,b\n", {}, "has a header and no rows"),
         (b"a,b\n1,\xff\n", {}, "line 2: a byte that is not UTF-8 text; save the file as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), {}, "is UTF-16 text; save it as UTF-8"),
-        ('a,b\n1,"2\n', {}, "line 2: unexpected end of data; mend the quotes"),
+        ('a,b\n1,"2\n', {}, "line 2: unexpected end of data; correct the quotes"),
         ("a,b\n1,2\n", {"labels": "c"}, "has no column 'c' .it has 'a', 'b'"),
         ("score,b\n1,2\n", {"labels": "scores"}, "did you mean 'score'"),
         ("1,2\n3,4\n", {"labels": "c"}, "has no header, so that labels='c' names no column"),

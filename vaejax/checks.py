@@ -65,6 +65,17 @@ def positive_int(value: Any, name: str) -> int:
     return int(value)
 
 
+def seed(value: Any, name: str = "seed") -> int:
+    """Returns ``value`` if it is an integer of at least 0, of any size."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(
+            f"{name} must be an integer, got {value!r} of type {type(value).__name__}. Pass one that is at least 0."
+        )
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}. Use a non-negative integer of any size.")
+    return int(value)
+
+
 def real(
     value: Any, name: str, *, minimum: float = -math.inf, maximum: float = math.inf, open_minimum: bool = False
 ) -> Any:

@@ -15,7 +15,19 @@ from typing import Annotated, Any
 
 from vaejax.report import config as settings
 from vaejax.report.fit_options import Fit
-from vaejax.report.options import Check, Data, Estimators, Evaluate, Fetch, List, Plot, Sample, Train, in_flags
+from vaejax.report.options import (
+    Check,
+    Data,
+    Estimators,
+    Evaluate,
+    Fetch,
+    List,
+    Plot,
+    Sample,
+    Train,
+    file_options,
+    in_flags,
+)
 
 _GROUPS = ("data", "model", "objective", "optimizer", "training", "evaluation")
 _DESCRIPTION = """Variational autoencoders in JAX. vaejax COMMAND --help explains each command.
@@ -135,6 +147,7 @@ def _fit(options: Fit) -> int:
 
 def _data(options: Data) -> int:
     from vaejax import data
+    from vaejax.report.narrow import narrowed
 
     match options.action:
         case List(directory):
@@ -147,16 +160,10 @@ def _data(options: Data) -> int:
         case Fetch(name, directory):
             for path in data.fetch(name, directory, progress=_bar(options.action)):
                 print(path)
-        case Check(name, labels, array, delimiter, missing, without, directory):
-            tokens = (*data.MISSING, *missing) if missing else None
-            given = {
-                "labels": labels,
-                "key": array,
-                "delimiter": delimiter,
-                "missing": tokens,
-                "without": without or None,
-            }
-            print(data.check(name, directory, **{k: v for k, v in given.items() if v is not None}))
+        case Check() as check:
+            own = data.own_path(check.dataset) is not None
+            reading = file_options(check) | ({"dtype": "float64"} if own else {})
+            print(data.describe(narrowed(data.load(check.dataset, check.directory, **reading), shift=False)[0]))
     return 0
 
 

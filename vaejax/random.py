@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax import checks
 from vaejax.types import Array, Key, default_float
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -30,6 +31,38 @@ _TAILS = (
     -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682
 )  # fmt: skip
 _WORDS = {np.dtype(np.float32): np.uint32, np.dtype(np.float64): np.uint64}
+
+
+def seed_key(seed: int, name: str = "seed") -> Key:
+    """Returns the typed key of an integer seed of any size.
+
+    Below 2³² this is ``jax.random.key(seed)``. With x64 off, that function drops the upper bits of larger seeds, so
+    that 0 and 2³² give the same key. Here seeds below 2⁶⁴ have distinct keys, those of `jax.random.key` with x64 on.
+    Larger seeds are hashed to 64 bits.
+
+    Args:
+        seed: an integer of at least 0.
+        name: of the argument, for messages.
+
+    Raises:
+        TypeError: a bool, or a value that is not an integer.
+        ValueError: a negative seed.
+
+    Source:
+        O'Neill 2015, *Developing a seed_seq alternative* (the hash, as in `numpy.random.SeedSequence`).
+
+    Examples:
+        >>> import jax
+        >>> [jax.random.key_data(seed_key(seed)).tolist() for seed in (7, 2**32 + 7)]
+        [[0, 7], [1, 7]]
+    """
+    value = checks.seed(seed, name)
+    if value < 2**32:
+        return jax.random.key(value)
+    words = np.random.SeedSequence(value).generate_state(2) if value >= 2**64 else [value >> 32, value % 2**32]
+    # Key types of more than two words repeat those of the seed, as their own seeding does.
+    shape = jax.random.key_data(jax.random.key(0)).shape
+    return jax.random.wrap_key_data(jnp.asarray(np.resize(np.asarray(words, np.uint32), shape)))
 
 
 def bits(key: Key, shape: int | Sequence[int] = (), dtype: Any = None) -> Array:

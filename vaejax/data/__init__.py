@@ -2,6 +2,7 @@
 
 from vaejax.data.binarize import binarize, dynamic_binarization, unit_interval
 from vaejax.data.catalogue import DatasetRow, catalogue, check
+from vaejax.data.cells import MISSING
 from vaejax.data.datasets import Dataset
 from vaejax.data.describe import Summary, describe
 from vaejax.data.download import fetch
@@ -10,7 +11,6 @@ from vaejax.data.loading import load, own_path
 from vaejax.data.registry import default_directory
 from vaejax.data.scaling import Scaling, log_scale_sum, standardize
 from vaejax.data.sprites import Sprites, sprites
-from vaejax.data.table import MISSING
 
 __all__ = [
     "MISSING",

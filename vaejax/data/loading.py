@@ -10,11 +10,11 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.data import datasets
+from vaejax.data.cells import MISSING
 from vaejax.data.datasets import Dataset
 from vaejax.data.own import SUFFIXES, Options, load_file
 from vaejax.data.splits import fractions, permutation
 from vaejax.data.sprites import load_sprites
-from vaejax.data.table import MISSING
 
 _LOADERS: dict[str, Callable[[Any], Dataset]] = {
     "digits": datasets.digits,
@@ -37,8 +37,10 @@ def load(
     delimiter: str | None = None,
     missing: str | tuple[str, ...] = MISSING,
     without: str | tuple[str, ...] = (),
-    dtype: str = "float32",
+    dtype: str | None = None,
     empty_rows: str = "refuse",
+    header: bool | None = None,
+    numeric_labels: bool = False,
 ) -> Dataset:
     """Loads a dataset by name, or from a file of one's own.
 
@@ -55,8 +57,9 @@ def load(
       each image, its labels the shapes.
     - a path to a ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or ``.txt`` file: rows shuffled by ``seed``, then cut by ``split``, the
       same on every machine. NaN (in tables: ``missing``) becomes ``mask`` False and x 0. Integers and bools become
-      uint8 (0 to 255) or int32, floats ``dtype``; a table of whole numbers is one of integers. Of an ``.npz``, ``train``, ``test`` (and
-      ``validation`` or ``valid``, else cut from train) are parts; else ``x``, ``data``, ``images``, ``X`` or the only array is the data.
+      uint8 (0 to 255) or int32, floats ``dtype``; a table of whole numbers is one of integers, where int32 holds them.
+      Of an ``.npz``, ``train``, ``test`` (and ``validation`` or ``valid``, else cut from train) are parts; else ``x``,
+      ``data``, ``images``, ``X`` or the only array is the data.
 
     Args:
         name: the dataset, or the path.
@@ -67,11 +70,17 @@ def load(
         seed: own files: of the shuffle.
         key: the array of an .npz that is the data.
         delimiter: of a table; None: found out.
-        missing: the cells of a table that stand for a missing value, compared as text.
+        missing: the cells of a table that stand for a missing value, compared as text without surrounding blanks; a number in any
+            spelling (-9 is -9.00).
         without: own files: columns to leave out by name, of a table also text (x_0, x_1, … without a header, and for the entries of an
             array, which become columns).
-        dtype: own files: of floats, "float32" or "float64".
+        dtype: own files: of floats, "float32" or "float64". None: float32, unless that loses more than 1 % of the distinct values or
+            of the spread of a column, or rounds whole numbers; then float64, with a warning that names the column.
         empty_rows: own files: what becomes of rows without any observed value: "refuse", or "drop" with a warning that counts them.
+        header: own tables: whether the first row holds names. None: if one of its cells is neither a number nor a missing value, with
+            a warning where that is in doubt.
+        numeric_labels: own files: whether labels of text are the numbers that they spell, so that 1, 01 and 1.0 are one class. Else
+            labels are classes exactly as they are written.
 
     Returns:
         A `Dataset` of arrays in host memory.
@@ -86,10 +95,17 @@ def load(
         >>> digits.train.x.shape, digits.validation.x.shape, digits.test.x.shape, digits.train.x.dtype.name
         ((1260, 8, 8), (180, 8, 8), (357, 8, 8), 'uint8')
     """
-    checks.one_of(dtype, "dtype", ("float32", "float64"))
+    if dtype is not None:
+        checks.one_of(dtype, "dtype", ("float32", "float64"))
+    for value, name_of_flag, wanted in (
+        (header, "header", (None, False, True)),
+        (numeric_labels, "numeric_labels", (False, True)),
+    ):
+        if not any(value is one for one in wanted):
+            raise TypeError(f"{name_of_flag}= must be one of {', '.join(map(str, wanted))}, got {value!r}")
     checks.one_of(empty_rows, "empty_rows", ("refuse", "drop"))
     options = _options(labels, split, seed, key, delimiter, missing, without)
-    options = options._replace(dtype=dtype, empty_rows=empty_rows)
+    options = options._replace(dtype=dtype, empty_rows=empty_rows, header=header, numeric_labels=numeric_labels)
     path = own_path(name)
     if path is not None:
         if directory is not None:
@@ -104,7 +120,7 @@ def load(
 def _options(labels: Any, split: Any, seed: Any, key: Any, delimiter: Any, missing: Any, without: Any) -> Options:
     for value, option in ((labels, "labels"), (key, "key"), (delimiter, "delimiter")):
         if value is not None and not isinstance(value, str):
-            raise TypeError(f"{option}= must be text, got {value!r}; write the name as it stands in the file")
+            raise TypeError(f"{option}= must be text, got {value!r}; write one name as it stands in the file")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"delimiter= must be one character, not a quote or line end, got {delimiter!r}")
     tokens = _texts(missing, "missing", "write '-99' for -99")

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaejax import checks
+from vaejax.data.cells import MISSING
 from vaejax.data.datasets import Dataset, batches
 from vaejax.data.errors import DataFileError, MissingDataError, one_line
+from vaejax.data.header import columns_left
 from vaejax.data.numpy_files import names_of, npz_names, read_npy, read_npz
+from vaejax.data.precision import refuse_rounded, rounded_entries, warn_of_rounding
 from vaejax.data.splits import PARTS, cut, permutation
-from vaejax.data.table import MISSING, columns_left, of_the_header, read_table
+from vaejax.data.table import read_table
 from vaejax.data.values import clean, codes, with_observations
 
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt")
@@ -30,8 +33,10 @@ class Options(NamedTuple):
     delimiter: str | None = None
     missing: tuple[str, ...] = MISSING
     without: tuple[str, ...] = ()
-    dtype: str = "float32"
+    dtype: str | None = None
     empty_rows: str = "refuse"
+    header: bool | None = None
+    numeric_labels: bool = False
 
 
 class _Raw(NamedTuple):
@@ -63,10 +68,18 @@ def load_file(path: Path, options: Options) -> Dataset:
     if options.without and suffix in (".npy", ".npz"):
         raw = _without(raw, options.without, path)
     whole = suffix not in (".npy", ".npz")
-    x, mask = clean(raw.x, raw.place, whole_numbers=whole, dtype=options.dtype)
+    x, mask = clean(raw.x, raw.place, whole_numbers=whole, dtype=options.dtype or np.float32)
+    if x.dtype == np.float32 and raw.x.dtype.itemsize > 4:
+        rounded = rounded_entries(raw.x)
+        precise = options.dtype is None and rounded.any()
+        remedy = "read them with dtype='float64'" if options.dtype is not None else "they stay float64"
+        remedy += "; standardize the data (data.standardize computes in float64), subtract a constant, or leave them out (without=)"
+        warn_of_rounding(path.name, raw.columns, rounded, remedy)
+        if precise:
+            x, mask = clean(raw.x, raw.place, whole_numbers=whole, dtype=np.float64)
     kept = with_observations(mask, len(x), raw.place, drop=options.empty_rows == "drop")
     mask = None if mask is None or mask[kept].all() else mask
-    coded, names = (None, None) if raw.labels is None else codes(raw.labels, str(path))
+    coded, names = (None, None) if raw.labels is None else codes(raw.labels, raw.place, numeric=options.numeric_labels)
     rows = _rows(path, raw, kept, options)
     return Dataset(
         *batches(x, rows, mask),
@@ -80,14 +93,18 @@ def load_file(path: Path, options: Options) -> Dataset:
 
 
 def _check_options(path: Path, suffix: str, options: Options) -> None:
-    of_tables = ("delimiter", "missing")
-    foreign = {".npy": ("labels", "key", *of_tables), ".npz": of_tables}.get(suffix, ("key",))
+    of_tables = ("delimiter", "missing", "header")
+    foreign = {".npy": ("labels", "key", "numeric_labels", *of_tables), ".npz": of_tables}.get(suffix, ("key",))
     for name in foreign:
         if getattr(options, name) != Options._field_defaults[name]:
             hint = (
                 "; put data and labels into one .npz (numpy.savez(path, x=..., labels=...))" if name == "labels" else ""
             )
             raise ValueError(f"{name}= does not apply to a {suffix} file ({path.name}); leave it out{hint}")
+    if options.numeric_labels and options.labels is None and suffix != ".npz":
+        raise ValueError(
+            "numeric_labels=True needs labels=, the column of labels; name it, or leave numeric_labels out"
+        )
 
 
 def _rows(path: Path, raw: _Raw, kept: np.ndarray, options: Options) -> dict[str, np.ndarray]:
@@ -117,19 +134,20 @@ def _rows(path: Path, raw: _Raw, kept: np.ndarray, options: Options) -> dict[str
 
 def _table(path: Path, options: Options) -> _Raw:
     table = read_table(
-        path, labels=options.labels, without=options.without, delimiter=options.delimiter, missing=options.missing
+        path,
+        labels=options.labels,
+        without=options.without,
+        delimiter=options.delimiter,
+        missing=options.missing,
+        header=options.header,
     )
-
     if table.unmatched:
         warnings.warn(
-            f"missing={table.unmatched[0]!r} is no cell of {path}; cells are compared as text (-99.0 is another than -99)",
+            f"missing={table.unmatched[0]!r} is no cell of {path}; correct its spelling, or leave it out",
             stacklevel=checks.outside(),
         )
-    if options.without and of_the_header(table.columns):
-        warnings.warn(
-            f"{path}: line 1 was taken for the header, and some of its cells are numbers; if it is data, put a line of names before it",
-            stacklevel=checks.outside(),
-        )
+    if table.doubt:
+        warnings.warn(table.doubt, stacklevel=checks.outside())
 
     def place(row: int, entry: tuple[int, ...]) -> str:
         where = f"{path}, line {table.lines[row]}"
@@ -187,10 +205,14 @@ def _parts_npz(path: Path, names: tuple[str, ...], options: Options) -> _Raw:
         return _place_in(f"{path}, array {keys[part]!r}")(row - int(starts[part]), entry)
 
     named = {"validation" if key == validation else key: n for key, n in lengths.items()}
+    if np.result_type(*arrays).kind == "f":
+        # Integers and floats, or int64 and uint64, meet in float64.
+        for key, part in zip(keys, arrays):
+            refuse_rounded(part, _place_in(f"{path}, array {key!r}"))
     return _Raw(np.concatenate(arrays), labels, place, lengths=named)
 
 
-def _npz_labels(path: Path, names: tuple[str, ...], wanted: str | None, lengths: dict[str, int]) -> np.ndarray | None:
+def _npz_labels(path: Path, names: tuple[str, ...], wanted: str | None, lengths: dict[str, int]) -> list | None:
     """The array ``wanted`` for each prefix (all of the data, or the parts), or by default labels or y where they fit."""
     for name in (wanted,) if wanted else _LABELS:
         keys = [prefix + name for prefix in lengths]
@@ -204,7 +226,12 @@ def _npz_labels(path: Path, names: tuple[str, ...], wanted: str | None, lengths:
         arrays = [read_npz(path, key, text=True) for key in keys]
         fits = all(a.shape == (n,) for a, n in zip(arrays, lengths.values()))
         if fits and (wanted or all(a.dtype.kind in "biuU" for a in arrays)):
-            return np.concatenate(arrays)
+            if len({a.dtype.kind == "U" for a in arrays}) > 1:
+                raise DataFileError(
+                    f"{path}: some of {', '.join(keys)} hold text and others numbers; give all the same"
+                )
+            # Not concatenated: int64 and uint64 would become float64.
+            return [label for a in arrays for label in a.tolist()]
         if wanted:
             came = ", ".join(f"{key} has shape {list(a.shape)}" for key, a in zip(keys, arrays))
             raise DataFileError(f"{path}: {came}; labels= wants one label an example: {list(lengths.values())}")

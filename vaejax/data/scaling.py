@@ -8,7 +8,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.data.datasets import Dataset
 from vaejax.data.describe import constant_entries, describe
-from vaejax.data.numpy_files import names_of
+from vaejax.data.precision import entry_names, rounded_entries, warn_of_rounding
 from vaejax.types import Array, Batch, as_batch, default_float
 
 
@@ -16,8 +16,8 @@ class Scaling(NamedTuple):
     """x = x_standardised · scale + mean, for each entry of an example.
 
     Attributes:
-        mean: ``[*event]`` float32.
-        scale: ``[*event]`` float32, positive.
+        mean: ``[*event]`` float64: in float32 the mean of numbers far from 0 may be off by several standard deviations.
+        scale: ``[*event]`` float64, positive.
     """
 
     mean: np.ndarray
@@ -27,12 +27,16 @@ class Scaling(NamedTuple):
 def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
     """(x − mean) / sd of every entry, by the mean and standard deviation of its observed training values.
 
-    Missing entries stay 0 and masked. A log density of the standardised data is one of the original data after
-    subtracting `log_scale_sum`.
+    Computes in float64 and returns float32. Missing entries stay 0 and masked. A log density of the standardised data is one
+    of the original data after subtracting `log_scale_sum`.
 
     Raises:
         ValueError: data that are binary or grey levels; entries that never vary in train, by name: a density of a constant
             is infinite; values too far from the mean for float32.
+
+    Warns:
+        UserWarning: entries that lose more than 1 % of their distinct values in float32 even when standardized, such as two
+            distant groups of values close to each other.
 
     Examples:
         >>> x = np.array([[1.0], [3.0]], np.float32)
@@ -49,31 +53,33 @@ def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
     observed = np.ones(x.shape, bool) if mask is None else np.asarray(mask)
     count = np.maximum(observed.sum(axis=0), 1)
     mean = np.where(observed, x, 0).sum(axis=0) / count
+    # A second pass: far from 0 the first sum is rounded.
+    mean += np.where(observed, x - mean, 0).sum(axis=0) / count
     deviation = np.sqrt(np.square(np.where(observed, x - mean, 0)).sum(axis=0) / count)
-    scaling = Scaling(mean.astype(np.float32), deviation.astype(np.float32))
-    constant = constant_entries(dataset.train) | (scaling.scale <= 0)
+    scaling = Scaling(mean, deviation)
+    constant = constant_entries(dataset.train) | (deviation.astype(np.float32) <= 0)
     if constant.any():
         raise ValueError(
-            f"{dataset.name}: entries never vary in train: {_names(dataset, constant)}; remove them: the density of a constant is infinite"
+            f"{dataset.name}: entries never vary in train: {entry_names(dataset.columns, constant)}; remove them: the density of a "
+            "constant is infinite"
         )
-    train, validation, test = (_scaled(part, scaling, dataset.name) for part in dataset[:3])
+    precise = [_scaled(part, scaling, dataset.name) for part in dataset[:3]]
+    rounded = rounded_entries(precise[0].x, mask)
+    remedy = (
+        "replace values that stand for missing ones (missing=), or cut the column into groups of values near each other"
+    )
+    warn_of_rounding(f"{dataset.name}, standardized", dataset.columns, rounded, remedy)
+    train, validation, test = (part._replace(x=part.x.astype(np.float32)) for part in precise)
     return dataset._replace(train=train, validation=validation, test=test), scaling
-
-
-def _names(dataset: Dataset, chosen: np.ndarray) -> str:
-    if dataset.columns is not None:
-        return names_of(tuple(name for name, c in zip(dataset.columns, chosen) if c))
-    entries = [tuple(int(i) for i in entry) for entry in np.argwhere(chosen)[:10]]
-    return ", ".join(str(e[0] if len(e) == 1 else e) for e in entries) + (", …" if chosen.sum() > 10 else "")
 
 
 def _scaled(batch: Batch, scaling: Scaling, name: str) -> Batch:
     x = (np.asarray(batch.x, np.float64) - scaling.mean) / scaling.scale
     if batch.mask is not None:
         x = np.where(np.asarray(batch.mask), x, 0)
-    if np.abs(x).max() > np.finfo(np.float32).max:
+    if np.abs(x).max(initial=0.0) > np.finfo(np.float32).max:
         raise ValueError(f"{name} holds values too many standard deviations from the mean for float32; remove them")
-    return batch._replace(x=x.astype(np.float32))
+    return batch._replace(x=x)
 
 
 def log_scale_sum(scaling: Scaling, batch: Any) -> Array:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from vaejax import checks
+
 PARTS = ("train", "validation", "test")
 
 
@@ -36,12 +38,9 @@ def permutation(n: int, seed: int) -> np.ndarray:
         >>> permutation(6, 0).tolist()
         [3, 2, 1, 0, 4, 5]
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed= must be an integer, got {seed!r} of type {type(seed).__name__}")
-    if seed < 0:
-        raise ValueError(f"seed= must be at least 0, got {seed}")
+    seed = checks.seed(seed, "seed=")
     # Raw words of a bit generator: numpy promises that their stream stays, and does not promise it of Generator.permutation.
-    words = np.asarray(np.random.PCG64(int(seed)).random_raw(n))
+    words = np.asarray(np.random.PCG64(seed).random_raw(n))
     return np.argsort(words, kind="stable")
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from vaejax import checks
+from vaejax.data.cells import exact_number
 from vaejax.data.errors import DataFileError, one_line
+from vaejax.data.precision import refuse_rounded
 
 _INT32 = np.iinfo(np.int32)
 
@@ -44,6 +46,7 @@ def clean(
     """
     if x.dtype.kind in "biu" and (np.dtype(dtype) != np.float64 or _fits_int32(x)):
         return _integers(x, place), None
+    refuse_rounded(x, place)
     # float16 would overflow in the comparison with the largest float32.
     x = x if x.dtype.itemsize > 2 else x.astype(np.float32)
     mask = ~np.isnan(x)
@@ -110,35 +113,80 @@ def _refuse(
         raise DataFileError(f"{place(row, tuple(entry))} {what} ({x[(row, *entry)]}); {remedy}")
 
 
-def codes(labels: Any, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Codes labels (text or numbers) as 0, 1, … in sorted order; text that spells numbers throughout is sorted as numbers.
+def codes(
+    labels: Any, place: Callable[[int, tuple[int, ...]], str], *, numeric: bool = False
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Codes labels as 0, 1, … in sorted order; text that spells numbers throughout is sorted as numbers.
+
+    Labels of text are classes exactly as they are written: 1, 01 and 1.0 are three. With ``numeric``, they are the numbers that
+    they spell, compared without rounding.
+
+    Args:
+        labels: ``[n]`` text or numbers.
+        place: as in `clean`.
+        numeric: whether labels of text are numbers.
 
     Returns:
-        ``[n]`` int32 codes, and the labels they stand for.
+        ``[n]`` int32 codes, and the labels they stand for, as they are written first.
 
     Raises:
-        DataFileError: a label that is NaN or infinite.
+        DataFileError: a label that is NaN or infinite; with ``numeric``, text that does not spell a number.
+
+    Warns:
+        UserWarning: two classes that differ only in case, surrounding blanks or the spelling of a number.
 
     Examples:
-        >>> codes(("10", "9", "10"), "")
+        >>> codes(("10", "9", "10"), lambda row, entry: "")
         (array([1, 0, 1], dtype=int32), ('9', '10'))
     """
-    values = np.asarray(labels)
-    if values.dtype.kind == "U":
-        numbers = _as_numbers(values)
-        if numbers is not None:
-            _, first, coded = np.unique(numbers, return_index=True, return_inverse=True)
-            return coded.astype(np.int32), tuple(str(values[i]) for i in first)
-    elif values.dtype.kind == "f" and not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise DataFileError(f"{where}: the label of row {row} is {values[row]}; remove the row or label it")
-    names, coded = np.unique(values, return_inverse=True)
-    return coded.astype(np.int32), tuple(one_line(name) for name in names.tolist())
+    values = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+    text = bool(values) and isinstance(values[0], str)
+    classes = dict.fromkeys(values)
+    for value in classes:
+        if not text and not math.isfinite(value):
+            raise DataFileError(
+                f"{place(values.index(value), ())}: the label of row {values.index(value)} is {value}; remove the row or label it"
+            )
+        if text and numeric and exact_number(value) is None:
+            raise DataFileError(
+                f"{place(values.index(value), ())}: the label {one_line(value)!r} is no number; leave numeric_labels=True out, or "
+                "correct the label"
+            )
+    numbers: dict[Any, Any] = {value: exact_number(value) if text else value for value in classes}
+    distinct: list[Any]
+    if not text or numeric:
+        distinct = sorted(set(numbers.values()))
+    else:
+        spelled = None not in numbers.values()
+        distinct = sorted(classes, key=lambda value: (numbers[value], value) if spelled else value)
+        _warn_of_similar(distinct, numbers)
+    index = {value: code for code, value in enumerate(distinct)}
+    code_of = {value: index[numbers[value] if not text or numeric else value] for value in classes}
+    names: dict[int, str] = {}
+    for value, code in code_of.items():
+        names.setdefault(code, str(value))
+    coded = np.fromiter((code_of[value] for value in values), np.int32, len(values))
+    return coded, tuple(names[code] for code in range(len(distinct)))
 
 
-def _as_numbers(texts: np.ndarray) -> np.ndarray | None:
-    try:
-        numbers = [float(text) for text in texts.tolist()]
-    except ValueError:
-        return None
-    return np.array(numbers) if all(map(math.isfinite, numbers)) else None
+def _warn_of_similar(classes: list[str], numbers: dict[str, Any]) -> None:
+    """Says where two classes look the same to people, once."""
+    first: dict[Any, str] = {}
+    for label in classes:
+        alike = label.strip().casefold() if numbers[label] is None else numbers[label]
+        other = first.setdefault(alike, label)
+        if other != label:
+            remedy = (
+                "numeric_labels=True joins labels of the same number" if numbers[label] is not None else "correct one"
+            )
+            warnings.warn(
+                f"labels {_quoted(other)} and {_quoted(label)} are different classes, since they are not written alike; if "
+                f"they are one class, {remedy}",
+                stacklevel=checks.outside(),
+            )
+            return
+
+
+def _quoted(label: str) -> str:
+    """A label in quotes, its blanks as they are, cut where it is long."""
+    return repr(label if len(label) <= 200 else label[:200] + " …")

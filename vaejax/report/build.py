@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vaejax import checks, data, estimators, models, nets, objectives
@@ -16,6 +17,8 @@ from vaejax.data.registry import needs_files
 from vaejax.dists import likelihoods
 from vaejax.report import config as settings
 from vaejax.report.config import RunConfig
+from vaejax.report.narrow import narrowed
+from vaejax.report.options import file_options
 from vaejax.train.storage import CheckpointError, fingerprint, write_text
 from vaejax.types import Batch, Estimator, Key, Model
 
@@ -39,6 +42,7 @@ class Facts(NamedTuple):
         columns: names of a table's columns.
         label_names: names of the classes.
         digest: checksum of all the data.
+        offset: what is subtracted from each entry, in float64, before the model reads it as float32; None if nothing is.
     """
 
     x_shape: tuple[int, ...]
@@ -52,6 +56,7 @@ class Facts(NamedTuple):
     columns: tuple[str, ...] | None
     label_names: tuple[str, ...] | None
     digest: str
+    offset: Any = None
 
 
 def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
@@ -61,14 +66,9 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
         FileNotFoundError, ValueError: missing or damaged files; settings that do not suit the data.
     """
     options, own = config.data, config.name not in settings.PRESETS
-    names = {"labels": options.labels, "key": options.array, "delimiter": options.delimiter}
-    chosen: dict[str, Any] = {key: value for key, value in names.items() if value is not None}
-    if options.missing:
-        chosen["missing"] = (*data.MISSING, *options.missing)
-    if options.without:
-        chosen["without"] = options.without
+    chosen = file_options(options)
     if own:
-        chosen |= {"split": options.split, "seed": options.split_seed}
+        chosen |= {"split": options.split, "seed": options.split_seed, "dtype": "float64"}
     elif changed := [
         f for f in ("split", "split_seed", "levels") if getattr(options, f) != getattr(settings.Data(), f)
     ]:
@@ -79,17 +79,14 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
         where = None
     # Own files say where they are.
     dataset = data.load(config.name, None if own or not needs_files(config.name) else where, **chosen)
-    if not all(len(part.x) for part in dataset[:3]):
-        raise ValueError(
-            f"split={options.split} leaves a part empty, and training wants rows to watch and to report on; give each a share"
-        )
     if options.levels is not None:
         dataset = dataset._replace(levels=checks.positive_int(options.levels, "levels"))
-    digest = fingerprint((dataset[:3], dataset.labels))
     summary = data.describe(dataset)
     likelihood = _likelihood(config, dataset, summary)
     real = likelihood == "normal" and dataset.levels is None and dataset.train.x.ndim == 2
     standardized = real and own if options.standardize == "auto" else options.standardize == "yes"
+    dataset, offset = narrowed(dataset, shift=standardized and likelihood == "normal")
+    digest = fingerprint((dataset[:3], dataset.labels))
     scaling = _scaling(dataset, likelihood) if standardized else None
     facts = Facts(
         x_shape=tuple(dataset.train.x.shape[1:]),
@@ -98,11 +95,12 @@ def open_data(config: RunConfig) -> tuple[data.Dataset, Facts]:
         levels=dataset.levels,
         context_size=_num_classes(config, dataset),
         encode_mask=dataset.train.mask is not None and config.model.network == "mlp",
-        mean=scaling and _tuples(scaling.mean.tolist()),
-        scale=scaling and _tuples(scaling.scale.tolist()),
+        mean=scaling and _tuples(scaling.mean.astype(np.float32).tolist()),
+        scale=scaling and _tuples(scaling.scale.astype(np.float32).tolist()),
         columns=dataset.columns,
         label_names=dataset.label_names,
         digest=digest,
+        offset=None if offset is None else _tuples(offset.tolist()),
     )
     if facts.context_size:
         labels = dataset.labels or {}
@@ -144,7 +142,7 @@ def _num_classes(config: RunConfig, dataset: data.Dataset) -> int:
         return 0
     if dataset.labels is None:
         raise ValueError(f"--conditional needs labels, and {config.name} has none; name their column with --labels")
-    return int(max(part.max() for part in dataset.labels.values())) + 1
+    return int(max(part.max(initial=0) for part in dataset.labels.values())) + 1
 
 
 def build_model(config: RunConfig, facts: Facts) -> Model:

@@ -27,6 +27,12 @@ class Data:
     """Own tables: more words that stand for a missing cell (besides empty, NA, NaN, ?, ., null, None)."""
     without: tuple[str, ...] = ()
     """Own tables: columns to leave out, by name (x_0, x_1, … where they have none)."""
+    header: bool = False
+    """Own tables: the first row holds names, even where it may be an example."""
+    no_header: bool = False
+    """Own tables: the first row is an example; columns are named x_0, x_1, …"""
+    numeric_labels: bool = False
+    """Own files: labels of text are the numbers that they spell, so that 1, 01 and 1.0 are one class."""
     levels: int | None = None
     """Own grey images of whole numbers: the level that stands for 1, such as 255."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)

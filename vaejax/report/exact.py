@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vaejax import checks, plots
+from vaejax import checks, plots, random
 from vaejax.conjugate import factor_analysis
 from vaejax.report import pictures
 from vaejax.report.exact_models import KINDS
@@ -36,6 +36,7 @@ def plan(options: Any) -> Plan:
     """
     kind = KINDS[type(options)]
     checks.positive_int(options.max_steps, "--max-steps")
+    checks.seed(options.seed, "--seed")
     checks.real(options.tolerance, "--tolerance", minimum=0.0)
     varied = kind.name == "fa" or (kind.name == "gmm" and options.prior_count == 0)
     table = open_table(options.dataset, options.table, varied=varied)
@@ -109,7 +110,7 @@ def fit_one(planned: Plan, size: int) -> Candidate:
     """A fit of one size; what it warns of says which."""
     options, kind, table = planned.options, planned.kind, planned.table
     begin = time.perf_counter()
-    key = jax.random.fold_in(jax.random.key(options.seed), size)
+    key = jax.random.fold_in(random.seed_key(options.seed, "--seed"), size)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

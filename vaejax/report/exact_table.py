@@ -10,6 +10,7 @@ from vaejax import checks, data
 from vaejax.data.describe import constant_entries
 from vaejax.data.registry import needs_files
 from vaejax.report.fit_options import Table as Options
+from vaejax.report.options import file_options
 from vaejax.types import Batch
 
 PARTS = ("train", "validation", "test")
@@ -111,17 +112,15 @@ def _load(name: str, options: Options) -> tuple[data.Dataset, tuple[str, ...]]:
         raise NotADirectoryError(
             f"--data-dir {folder} is no directory; name the one that holds {name}/, or leave it out"
         )
-    given = {"labels": options.labels, "key": options.array, "delimiter": options.delimiter}
-    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if options.missing:
-        chosen["missing"] = (*data.MISSING, *options.missing)
+    chosen = file_options(options)
     if data.own_path(name) is not None:
-        own: dict[str, Any] = {"split": options.split, "seed": options.split_seed, "without": options.without}
+        own: dict[str, Any] = {"split": options.split, "seed": options.split_seed}
         return data.load(name, folder, **chosen, **own, dtype="float64", empty_rows="drop"), ()
     for field in ("split", "split_seed"):
         if getattr(options, field) != getattr(Options(), field):
             flag = field.replace("_", "-")
             raise ValueError(f"--{flag} is for files of your own, and {name} is split as it is; leave it out")
+    chosen.pop("without", None)
     return data.load(name, folder if needs_files(name) else None, **chosen), options.without
 
 

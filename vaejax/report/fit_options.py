@@ -23,6 +23,12 @@ class Table:
     """Own tables: what separates the cells; found out if not given."""
     missing: tuple[str, ...] = ()
     """Own tables: more words that stand for a missing cell (besides empty, NA, NaN, ?, ., null, None)."""
+    header: bool = False
+    """Own tables: the first row holds names, even where it may be an example."""
+    no_header: bool = False
+    """Own tables: the first row is an example; columns are named x_0, x_1, …"""
+    numeric_labels: bool = False
+    """Own files: labels of text are the numbers that they spell, so that 1, 01 and 1.0 are one class."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Own files: fractions of the rows that train, validate and test; 1 0 0 fits all (of an npz with parts, those of train)."""
     split_seed: int = 0

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import vaejax
-from vaejax import checks, evaluate
+from vaejax import checks, evaluate, random
 from vaejax.data import Dataset
 from vaejax.evaluate.blocks import digest
 from vaejax.report import job, page, pictures, sections
@@ -36,6 +36,7 @@ class Material(NamedTuple):
         params: the parameters chosen.
         batch: the part of the data to evaluate, as the model sees it, in an order of its own: files may be sorted by class.
         order: the rows of that part in this order.
+        split: that part.
     """
 
     run: Run
@@ -43,28 +44,30 @@ class Material(NamedTuple):
     params: Params
     batch: Batch
     order: np.ndarray
+    split: str
 
     def some(self, count: int) -> Batch:
         """The first examples in this order."""
         return jax.tree.map(lambda leaf: leaf[:count], self.batch)
 
 
-def opened(directory: str | Path, *, split: str = "test", use: str | None = None) -> Material:
+def opened(directory: str | Path, *, split: str | None = "test", use: str | None = None) -> Material:
     """A run, its data and parameters.
 
     Raises:
         As `vaejax.report.open_run`, `vaejax.data.load`; ValueError where the data have changed.
     """
     run, dataset = open_with_data(directory)
+    split = split or job.reported_part(dataset)
     batch = job.prepared(run.config, run.facts, dataset, split)
     order = np.asarray(jax.random.permutation(jax.random.key(0), len(batch.x)))
-    return Material(run, dataset, params_of(run, use), jax.tree.map(lambda leaf: leaf[order], batch), order)
+    return Material(run, dataset, params_of(run, use), jax.tree.map(lambda leaf: leaf[order], batch), order, split)
 
 
 def report_run(
     directory: Path,
     *,
-    split: str = "test",
+    split: str | None = None,
     samples: int = 1000,
     use: str | None = None,
     seed: int = 1,
@@ -76,7 +79,7 @@ def report_run(
 
     Args:
         directory: the run.
-        split: the part of the data.
+        split: the part of the data; None: test, without test rows validation, without these train.
         samples: importance samples of each example of that part.
         use: ``"best"`` or ``"last"`` parameters; None for what the run's settings say.
         seed: of the random numbers.
@@ -86,8 +89,10 @@ def report_run(
     """
     checks.positive_int(examples, "examples")
     checks.positive_int(temperatures, "temperatures")
+    checks.seed(seed)
     material = opened(directory, split=split, use=use)
-    run, keys = material.run, jax.random.split(jax.random.key(seed), 8)
+    split = material.split
+    run, keys = material.run, jax.random.split(random.seed_key(seed), 8)
     chosen = use or run.config.evaluation.use
     results = measure(run.model, material.params, keys[5], material.batch, samples=samples, progress=progress)
     keep_line(run, results, split=split, parameters=chosen, seed=seed)

@@ -10,12 +10,13 @@ import jax
 import optax
 
 import vaejax
-from vaejax import checks, data
+from vaejax import checks, data, random
 from vaejax.data.registry import needs_files
 from vaejax.report import build, pictures
 from vaejax.report import config as settings
 from vaejax.report.config import RunConfig
 from vaejax.report.measure import as_dict, in_words, measure
+from vaejax.report.narrow import shift_remark
 from vaejax.report.run import Run, write_figures, write_summary
 from vaejax.train import FitResult, fit
 from vaejax.train.storage import write_text
@@ -51,6 +52,7 @@ def plan(config: RunConfig) -> Plan:
     ):
         if value is not None:
             checks.positive_int(value, name)
+    checks.seed(training.seed)
     checks.real(training.save_every, "save_every", minimum=0.0)
     dataset, facts = build.open_data(config)
     num_examples = len(dataset.train.x)
@@ -60,9 +62,15 @@ def plan(config: RunConfig) -> Plan:
         )
     steps = num_examples // training.batch_size
     model = build.build_model(config, facts)
+    if training.patience is not None and not len(dataset.validation.x):
+        raise ValueError(
+            "--patience waits for a better validation ELBO, and the validation part is empty; give it a share of --split, or leave "
+            "--patience out"
+        )
     if model.check is not None:
-        for split in ("train", "validation", "test"):
-            model.check(prepared(config, facts, dataset, split))
+        for split in build.PARTS:
+            if len(getattr(dataset, split).x):
+                model.check(prepared(config, facts, dataset, split))
     estimator = build.build_estimator(config, model, steps)
     return Plan(config, dataset, facts, model, estimator, build.build_optimizer(config, steps), steps)
 
@@ -79,6 +87,7 @@ def outline(planned: Plan) -> str:
         f"{facts.likelihood} likelihood, {config.model.latent_size} latent dimensions, {count:,} parameters; {config.training.epochs} "
         f"epochs of {planned.steps_per_epoch} steps, {steps:,} in all",
     ]
+    lines += filter(None, [shift_remark(facts.columns, facts.offset)])
     if facts.likelihood == "normal" and summary.constant and not config.model.sigma.replace(".", "").isdigit():
         lines.append(
             f"warning: {summary.constant} entries never vary, and a learned σ can make their density as large as it likes; the "
@@ -90,14 +99,29 @@ def outline(planned: Plan) -> str:
 def keys(config: RunConfig) -> dict[str, Key]:
     """The random keys of a run, by use."""
     names = ("fit", "test", "evaluate", "plot")
-    return dict(zip(names, jax.random.split(jax.random.key(config.training.seed), 4)))
+    return dict(zip(names, jax.random.split(random.seed_key(config.training.seed), 4)))
 
 
 def prepared(config: RunConfig, facts: build.Facts, dataset: data.Dataset, split: str) -> Batch:
-    """One part of the data as the model sees it; binarised with a fixed key of the run's own where it models grey images as binary."""
+    """One part of the data as the model sees it; binarised with a fixed key of the run's own where it models grey images as binary.
+
+    Raises:
+        ValueError: a part without rows.
+    """
     batch = getattr(dataset, checks.one_of(split, "split", build.PARTS))
+    if not len(batch.x):
+        filled = [part for part in build.PARTS if len(getattr(dataset, part).x)]
+        raise ValueError(
+            f"the {split} part of {dataset.name} is empty (--split {' '.join(f'{share:g}' for share in config.data.split)}); use "
+            f"--split {' or '.join(filled)}"
+        )
     preprocess = build.build_preprocess(facts)
     return batch if preprocess is None else preprocess(keys(config)["test"], batch)
+
+
+def reported_part(dataset: data.Dataset) -> str:
+    """The part of the data that results and figures are about: test; without test rows validation, without these train."""
+    return next(part for part in ("test", "validation", "train") if len(getattr(dataset, part).x))
 
 
 def train(planned: Plan, directory: Path, *, resume: bool = False, progress: bool | None = None) -> FitResult:
@@ -119,7 +143,7 @@ def train(planned: Plan, directory: Path, *, resume: bool = False, progress: boo
             optimizer=planned.optimizer,
             num_epochs=training.epochs,
             batch_size=training.batch_size,
-            validation=planned.dataset.validation,
+            validation=planned.dataset.validation if len(planned.dataset.validation.x) else None,
             validation_samples=training.validation_samples,
             preprocess=build.build_preprocess(planned.facts),
             nonfinite=training.nonfinite,
@@ -141,15 +165,15 @@ def train(planned: Plan, directory: Path, *, resume: bool = False, progress: boo
 
 
 def finish(planned: Plan, directory: Path, result: FitResult, *, progress: bool | None = None) -> str:
-    """Evaluates a trained model on its test data and writes the summary.
+    """Evaluates a trained model on its test data (without any, as `reported_part` says) and writes the summary.
 
     Returns:
         The results in a few lines for a terminal.
     """
     config, facts = planned.config, planned.facts
-    test = prepared(config, facts, planned.dataset, "test")
+    split = reported_part(planned.dataset)
     results = measure(
-        planned.model, chosen(config, result), keys(config)["evaluate"], test,
+        planned.model, chosen(config, result), keys(config)["evaluate"], prepared(config, facts, planned.dataset, split),
         samples=config.evaluation.samples, progress=progress,
     )  # fmt: skip
     summary = {
@@ -158,15 +182,14 @@ def finish(planned: Plan, directory: Path, result: FitResult, *, progress: bool 
         "stopped": result.stopped,
         "best_epoch": result.best_epoch,
         "parameters": config.evaluation.use,
-        "test": as_dict(results),
+        split: as_dict(results),
         "training_seconds": float(result.history["seconds"].sum()),
         "versions": {"vaejax": vaejax.__version__, "jax": jax.__version__},
     }
     write_summary(directory / "summary.json", summary)
-    epoch = f"epoch {result.best_epoch}, the best of" if config.evaluation.use == "best" else "the last of"
-    return (
-        f"{in_words(results, levels=units(facts))}\nparameters of {epoch} {summary['epochs']} epochs ({_ended(result)})"
-    )
+    best = config.evaluation.use == "best" and result.best_params is not None
+    epoch = f"epoch {result.best_epoch}, the best of" if best else "the last of"
+    return f"{in_words(results, split, levels=units(facts))}\nparameters of {epoch} {summary['epochs']} epochs ({_ended(result)})"
 
 
 def draw(planned: Plan, directory: Path, result: FitResult) -> str:
@@ -176,8 +199,9 @@ def draw(planned: Plan, directory: Path, result: FitResult) -> str:
         Where everything is, in a few words.
     """
     config, facts = planned.config, planned.facts
-    test = prepared(config, facts, planned.dataset, "test")
-    labels = None if planned.dataset.labels is None else planned.dataset.labels["test"]
+    split = reported_part(planned.dataset)
+    test = prepared(config, facts, planned.dataset, split)
+    labels = None if planned.dataset.labels is None else planned.dataset.labels[split]
     made = pictures.drawings(
         planned.model, chosen(config, result), facts, keys(config)["plot"], test,
         labels=labels, history=result.history, cmap=pictures.colours(config.name),

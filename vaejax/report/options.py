@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from vaejax.data import MISSING
 from vaejax.report import config as settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _FLAGS = {
 }  # fmt: skip
 # Of vaejax data, which knows no split.
 _OF_DATA = {"directory": "directory", "split": None, "seed": None}
+# Arguments that are true or false, and the flag of each value.
+_SWITCHES = {"header=False": "--no-header", "header=True": "--header", "numeric_labels=True": "--numeric-labels"}
 _VALUE = r"""\([\d., ]*\)|'[^']*'|"[^"]*"|(?<=prior_count=)\d+"""
 
 
@@ -46,6 +49,8 @@ def in_flags(text: str, command: str = "") -> str:
         'name a column of text as --labels, or leave it out (--without)'
         >>> in_flags("split=(0.7, 0.1, 0.2) of 4 rows; take covariance='diag'")
         '--split 0.7 0.1 0.2 of 4 rows; take --covariance diag'
+        >>> in_flags("header=False reads it as an example")
+        '--no-header reads it as an example'
         >>> in_flags("there is no file split=1/x.csv")
         'there is no file split=1/x.csv'
     """
@@ -59,10 +64,36 @@ def in_flags(text: str, command: str = "") -> str:
             value = value[1:-1]
         return f"--{names[found['name']]}{' ' * bool(value)}{value}"
 
+    for switch, written in _SWITCHES.items():
+        text = re.sub(rf"(?<![^\s(])(?<!\.\.\., ){switch}(?=[\s,;:.)]|$)", written, text)
     # Not the keywords of a call that a message spells out.
     return re.sub(
         rf"(?<![^\s(])(?<!\.\.\., )(?P<name>{'|'.join(names)})=(?P<value>{_VALUE})?(?=[\s,;:.)]|$)", flag, text
     )
+
+
+def file_options(options: Any) -> dict[str, Any]:
+    """The arguments of `vaejax.data.load` that the settings of a command give for a file, without those at their defaults.
+
+    Args:
+        options: an object with the fields labels, array, delimiter, missing, without, header, no_header and numeric_labels.
+
+    Raises:
+        ValueError: both --header and --no-header.
+    """
+    if options.header and options.no_header:
+        raise ValueError("--header and --no-header exclude each other, got both; leave one out")
+    header = True if options.header else False if options.no_header else None
+    arguments = {
+        "labels": options.labels,
+        "key": options.array,
+        "delimiter": options.delimiter,
+        "missing": (*MISSING, *options.missing) if options.missing else None,
+        "without": options.without or None,
+        "header": header,
+        "numeric_labels": options.numeric_labels or None,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,8 +138,8 @@ class Evaluate:
     """Run directory."""
     samples: int = 1000
     """Importance samples per example."""
-    split: Literal["test", "validation", "train"] = "test"
-    """Part of the data."""
+    split: Literal["test", "validation", "train"] | None = None
+    """Part of the data; test if not given, without test rows validation, without these train."""
     use: Literal["best", "last"] | None = None
     """Which parameters; those of the run's settings if not given."""
     seed: int = 1
@@ -197,6 +228,12 @@ class Check:
     """Own tables: more words that stand for a missing cell."""
     without: tuple[str, ...] = ()
     """Own tables: columns to leave out, by name (x_0, x_1, … where they have none)."""
+    header: bool = False
+    """Own tables: the first row holds names, even where it may be an example."""
+    no_header: bool = False
+    """Own tables: the first row is an example; columns are named x_0, x_1, …"""
+    numeric_labels: bool = False
+    """Own files: labels of text are the numbers that they spell, so that 1, 01 and 1.0 are one class."""
     directory: Annotated[Path | None, arg(metavar="DIR")] = None
     """Where named datasets are; without it VAEJAX_DATA, then ~/.cache/vaejax."""
 

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from vaejax import checks, plots
+from vaejax import checks, plots, random
 from vaejax.data import Dataset
 from vaejax.report.build import Facts, build_preprocess
 from vaejax.report.config import RunConfig
+from vaejax.report.narrow import shown_columns
 from vaejax.terms import log_terms
 from vaejax.train import every
 from vaejax.types import Batch, Key, Model, Params, TrainState
@@ -85,7 +86,7 @@ def drawings(
 
 def _of_tables(model: Model, params: Params, facts: Facts, key: Key, test: Batch, train: Batch) -> Drawings:
     first, second = jax.random.split(key)
-    columns = facts.columns
+    columns = shown_columns(facts.columns, facts.offset)
     made: Drawings = {"responses": lambda: plots.responses(model, params, first, test, columns=columns)}
     if not facts.context_size:
         made["item_fit"] = lambda: plots.item_fit(model, params, second, train, columns=columns)
@@ -125,9 +126,9 @@ def callbacks(model: Model, facts: Facts, dataset: Dataset, config: RunConfig, d
     """The picture callback of a run, where its settings ask for one: reconstructions and samples, or a table's responses."""
     if config.training.pictures_every is None:
         return []
-    key = jax.random.key(config.training.seed)
+    key = random.seed_key(config.training.seed)
     preprocess = build_preprocess(facts)
-    shown = _first(dataset.validation, 40)
+    shown = _first(dataset.validation if len(dataset.validation.x) else dataset.train, 40)
     batch = shown if preprocess is None else preprocess(key, shown)
     names = {"responses", "reconstructions", "samples"}
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import checks, data
+from vaejax import checks, data, random
 from vaejax.evaluate import encoding
 from vaejax.evaluate.simulate import prior_draws
 from vaejax.plots import ask, grid
@@ -33,12 +33,14 @@ def open_with_data(directory: str | Path) -> tuple[Run, data.Dataset]:
 
 
 def evaluate_run(
-    directory: Path, *, split: str, samples: int, use: str | None, seed: int, progress: bool | None
+    directory: Path, *, split: str | None, samples: int, use: str | None, seed: int, progress: bool | None
 ) -> str:
     """Evaluates a run again, adds a line to its ``evaluations.jsonl``, and returns the results in words."""
+    key = random.seed_key(seed)
     run, dataset = open_with_data(directory)
+    split = split or job.reported_part(dataset)
     batch = job.prepared(run.config, run.facts, dataset, split)
-    results = measure(run.model, params_of(run, use), jax.random.key(seed), batch, samples=samples, progress=progress)
+    results = measure(run.model, params_of(run, use), key, batch, samples=samples, progress=progress)
     keep_line(run, results, split=split, parameters=use or run.config.evaluation.use, seed=seed)
     return in_words(results, split, levels=job.units(run.facts))
 
@@ -51,11 +53,13 @@ def keep_line(run: Run, results: Results, **how: Any) -> None:
 
 def plot_run(directory: Path, *, out: Path | None, only: Any, use: str | None, seed: int, kind: str) -> list[Path]:
     """Draws a run's figures again, all or those named."""
+    random_key = random.seed_key(seed)
     run, dataset = open_with_data(directory)
-    test = job.prepared(run.config, run.facts, dataset, "test")
-    labels = None if dataset.labels is None else dataset.labels["test"]
+    split = job.reported_part(dataset)
+    test = job.prepared(run.config, run.facts, dataset, split)
+    labels = None if dataset.labels is None else dataset.labels[split]
     made = pictures.drawings(
-        run.model, params_of(run, use), run.facts, jax.random.key(seed), test,
+        run.model, params_of(run, use), run.facts, random_key, test,
         labels=labels, history=read_history(run.directory), cmap=pictures.colours(run.config.name),
         train=job.prepared(run.config, run.facts, dataset, "train"),
     )  # fmt: skip
@@ -91,7 +95,8 @@ def sample(run: Run, params: Params, key: Key, *, count: int, ancestral: bool, l
     likelihood = encoding.decode(run.model, params, z, context=context)
     x = np.asarray(likelihood.sample(seed=likelihood_key)[0]) if ancestral else ask.centre(likelihood)[0]
     # Grey levels that were modelled as x / levels come back as grey levels.
-    return Samples(x * (job.units(run.facts) or 1), np.asarray(z), likelihood)
+    x = x * (job.units(run.facts) or 1)
+    return Samples(x if run.facts.offset is None else x + np.asarray(run.facts.offset), np.asarray(z), likelihood)
 
 
 def _context(run: Run, count: int, label: str | None) -> Any:
@@ -111,8 +116,9 @@ def sample_run(
     directory: Path, *, out: Path | None, count: int, ancestral: bool, label: str | None, use: str | None, seed: int
 ) -> list[Path]:
     """Writes samples: ``.npz`` with x and z, for a table ``.csv`` too, for images a ``.png`` of the first hundred."""
+    key = random.seed_key(seed)
     run = open_run(directory)
-    params, key = params_of(run, use), jax.random.key(seed)
+    params = params_of(run, use)
     drawn = sample(run, params, key, count=count, ancestral=ancestral, label=label)
     stem = out or run.directory / "samples"
     stem = stem.with_suffix("") if stem.suffix in (".npz", ".csv", ".png") else stem

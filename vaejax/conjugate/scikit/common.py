@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from vaejax import checks
+from vaejax.random import seed_key
 from vaejax.types import Batch, Key, Params
 
 FLOATS = (np.float64, np.float32)
@@ -101,8 +102,11 @@ def computed(dtype: Any, function: Callable, *args: Any, **settings: Any) -> Any
 
 
 def key_of(random_state: Any, use: str) -> Key:
-    """A key from a seed, a ``RandomState`` (which moves on) or None (NumPy's own); uses of one seed have different keys."""
-    key = jax.random.key(check_random_state(random_state).randint(2**31 - 1))
+    """A key from a seed of any size, a ``RandomState`` (which moves on) or None (NumPy's own); uses of one seed have different keys."""
+    if not isinstance(random_state, int | np.integer | np.bool_):
+        high, low = check_random_state(random_state).randint(2**32, size=2, dtype=np.uint64).tolist()
+        random_state = high << 32 | low
+    key = seed_key(random_state, "random_state")
     return jax.random.fold_in(key, ("fit", "sample").index(use))
 
 
