@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vaejax import Batch, cli, data, report
-from vaejax.data.precision import rounded_entries
+from vaejax.arrays import rounded_entries
 from vaejax.report import build, config
 from vaejax.report.narrow import narrowed, shift_remark, shown_columns
 
@@ -175,7 +175,7 @@ def test_what_float32_loses():
         "small integers": (np.round(z * 100).astype(np.int32), False),
     }
     for name, (x, lossy) in cases.items():
-        assert rounded_entries(x).tolist() == [lossy], name
+        assert rounded_entries(x, integers=True).tolist() == [lossy], name
     # What is masked is not compared.
     x = np.where(holes, 1e9 + z, z)
     assert rounded_entries(x).item()

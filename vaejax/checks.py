@@ -205,13 +205,14 @@ def _check_weight(weight: Any, x: Any, name: str) -> None:
 def _report_lost_precision(x: Any, mask: Any, name: str) -> None:
     if not isinstance(x, np.ndarray) or not is_concrete(mask):
         return
-    problems = arrays.lost_precision(x, mask)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    rounded = np.argwhere(arrays.rounded_entries(x, mask)).tolist()
+    if rounded:
+        entries = ", ".join(str(entry[0] if len(entry) == 1 else tuple(entry)) for entry in rounded[:5])
+        more = f" and {len(rounded) - 5} more" if len(rounded) > 5 else ""
         warnings.warn(
-            f"{name} loses precision in {jnp.zeros(()).dtype}: {problems[0]}{more}. Standardize such columns in "
-            "float64 first, e.g. (x - x.mean(axis=0)) / x.std(axis=0), or enable 64 bits with "
-            "jax.config.update('jax_enable_x64', True)",
+            f"{name} loses precision in {jnp.zeros(()).dtype} (more than 1 % of the distinct values or of the spread) in "
+            f"{'column' if x.ndim == 2 else 'entry'} {entries}{more}. Standardize such columns in float64 first, e.g. "
+            "(x - x.mean(axis=0)) / x.std(axis=0), or enable 64 bits with jax.config.update('jax_enable_x64', True)",
             stacklevel=outside(),
         )
 

@@ -1,6 +1,6 @@
 """The entrance for arrays: conversion of other libraries' arrays, and a report of lost precision."""
 
 from vaejax.arrays.convert import Converted, convert
-from vaejax.arrays.precision import lost_precision
+from vaejax.arrays.precision import rounded_entries
 
-__all__ = ["Converted", "convert", "lost_precision"]
+__all__ = ["Converted", "convert", "rounded_entries"]

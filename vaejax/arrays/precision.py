@@ -1,79 +1,73 @@
-"""Reports the precision that data lose in the default float type."""
+"""Entries of an example whose numbers a narrower float type does not hold well."""
+
+import warnings
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-# Entries that the report of lost precision sorts.
-_SORTED = 2**22
-# The share of distinct values or of spread whose loss is reported.
-_TOLERATED = 0.01
-# Units in the last place that numbers of different value are apart.
+# The share of distinct values, or of the spread, that an entry may lose.
+_LOSS = 0.01
+# Rows that are compared. In millions of them float32 merges some values of any column, near 0 too, and that does no harm.
+_SAMPLED = 2000
+# Standard deviations from 0 beyond which all rows are compared.
+_FAR = 64.0
+# Units in the last place by which sums such as 0.1 + 0.2 and 0.3 may differ without being distinct.
 _ROUNDING = 8
 
 
-def lost_precision(x: np.ndarray, mask: np.ndarray | None = None) -> list[str]:
-    """Describes the columns (positions of an event) that the default float type would make coarser.
+def rounded_entries(x: Any, mask: Any = None, *, dtype: Any = None, integers: bool = False) -> np.ndarray:
+    """``[*event]``: True for the entries of an example that a float type changes too much.
 
-    A column is listed if it loses more than 1 % of its distinct values or of its standard deviation.
-    Distinct values are counted in evenly spaced rows if the array is large.
+    These lose more than 1 % of their distinct values or of their standard deviation over the examples. Values near 0
+    relative to their spread are compared in 2000 rows at most.
 
     Args:
-        x: ``[n, *event]`` numbers of a wider type, all finite where observed.
-        mask: ``[n, *event]``, True where observed.
+        x: ``[n, *event]`` numbers.
+        mask: of x's shape, True where observed.
+        dtype: the float type; None is the default one.
+        integers: include entries that are all whole numbers if one of these is rounded.
 
     Examples:
-        >>> lost_precision(np.array([[1.7e9, 1.0], [1.7e9 + 1, 2.0], [1.7e9 + 2, 3.0]]))
-        ['column 0 keeps 1 of 3 distinct values']
+        >>> rounded_entries(np.array([[0.1, 1.7e9 + 0.1], [0.2, 1.7e9 + 0.2], [0.3, 1.7e9 + 0.3]]))
+        array([False,  True])
     """
-    kind = jnp.zeros(()).dtype
-    if x.ndim == 0 or not x.size or not _is_wider(x, kind):
-        return []
-    size = x.size // len(x)
-    rows = slice(None, None, -(-x.size // max(_SORTED, 2 * size)))
-    exact = x[rows].reshape(-1, size)
-    hidden = None if mask is None else ~np.asarray(mask)[rows].reshape(exact.shape)
-    with np.errstate(over="ignore"):
-        rounded = exact.astype(kind)
-    if (rounded == exact).all():
-        return []
-    before, after = (_distinct(values, hidden) for values in (exact, rounded))
-    spread, new_spread = (_spread(values, hidden) for values in (exact, rounded))
-    problems = []
-    fewer = after < (1 - _TOLERATED) * before
-    for column in np.flatnonzero(fewer | (abs(new_spread - spread) > _TOLERATED * spread)):
-        index = np.unravel_index(column, x.shape[1:])
-        where = f"column {column}" if x.ndim == 2 else f"entry {tuple(map(int, index))}"
-        problems.append(
-            f"{where} keeps {after[column]} of {before[column]} distinct values"
-            if fewer[column]
-            else f"{where} has standard deviation {new_spread[column]:.4g} instead of {spread[column]:.4g}"
-        )
-    return problems
+    x, kind = np.asarray(x), np.dtype(jnp.zeros(()).dtype if dtype is None else dtype)
+    event = x.shape[1:]
+    if not len(x) or not _is_wider(x.dtype, kind):
+        return np.zeros(event, bool)
+    values = x.reshape(len(x), -1).astype(np.float64)
+    if mask is not None:
+        values = np.where(np.asarray(mask).reshape(values.shape), values, np.nan)
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
+        narrow = values.astype(kind).astype(np.float64)
+        observed = ~np.isnan(values)
+        changed = observed & (narrow != values)
+        whole = changed.any(axis=0) & (~observed | (values == np.floor(values))).all(axis=0)
+        spread, narrow_spread = np.nanstd(values, axis=0), np.nanstd(narrow, axis=0)
+        varied = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)
+        other = varied & (np.abs(narrow_spread - spread) > _LOSS * spread)
+        step = -(-len(values) // _SAMPLED)
+        fewer = _loses_values(values[::step], narrow[::step])
+        far = np.flatnonzero((np.nanmax(np.abs(values), axis=0) > _FAR * spread) & changed.any(axis=0) & (step > 1))
+        fewer[far] |= _loses_values(values[:, far], narrow[:, far])
+    return ((whole & integers) | other | fewer).reshape(event)
 
 
-def _distinct(values: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-    ordered = np.sort(values if hidden is None else np.where(hidden, np.inf, values), axis=0)
-    low, high = ordered[:-1], ordered[1:]
-    if values.dtype.itemsize <= 4 or values.dtype.kind != "f":
-        changes = high != low
-    else:
-        # Sums such as 0.1 + 0.2 and 0.3 differ by rounding alone.
-        with np.errstate(invalid="ignore"):
-            changes = high - low > _ROUNDING * np.spacing(np.abs(high))
-    return (changes & (high < np.inf)).sum(axis=0) + 1
+def _is_wider(dtype: np.dtype, kind: np.dtype) -> bool:
+    """Whether the float type ``kind`` may round numbers of ``dtype``."""
+    if dtype.kind in "iu":
+        return 8 * dtype.itemsize > jnp.finfo(kind).nmant + 1
+    return dtype.kind == "f" and dtype.itemsize > kind.itemsize
 
 
-def _spread(values: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-    # About the first row: far from 0 the mean itself would be rounded.
-    origin = values[0] if hidden is None else values[(~hidden).argmax(axis=0), np.arange(values.shape[1])]
-    centered = np.subtract(values, origin, dtype=np.float64)
-    if hidden is None:
-        return centered.std(axis=0)
-    return np.ma.filled(np.ma.masked_array(centered, hidden).std(axis=0), 0.0)
+def _loses_values(values: np.ndarray, narrow: np.ndarray) -> np.ndarray:
+    # What rounding alone tells apart is one value before, too.
+    return _num_distinct(narrow, 0) < (1 - _LOSS) * _num_distinct(values, _ROUNDING)
 
 
-def _is_wider(x: np.ndarray, kind: np.dtype) -> bool:
-    """Whether the float type ``kind`` may round numbers of ``x``."""
-    if x.dtype.kind in "iu":
-        return 8 * x.dtype.itemsize > jnp.finfo(kind).nmant + 1
-    return x.dtype.kind == "f" and x.dtype.itemsize > kind.itemsize
+def _num_distinct(values: np.ndarray, units: int) -> np.ndarray:
+    ordered = np.sort(values, axis=0)  # NaN last
+    steps = ordered[1:] - ordered[:-1] > units * np.spacing(np.abs(ordered[1:]))
+    return steps.sum(axis=0) + ~np.isnan(ordered[0])

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaejax import checks
+from vaejax.arrays import rounded_entries
 from vaejax.data.cells import MISSING
 from vaejax.data.datasets import Dataset, batches
 from vaejax.data.errors import DataFileError, MissingDataError, one_line
 from vaejax.data.header import columns_left
 from vaejax.data.numpy_files import names_of, npz_names, read_npy, read_npz
-from vaejax.data.precision import refuse_rounded, rounded_entries, warn_of_rounding
+from vaejax.data.precision import refuse_rounded, warn_of_rounding
 from vaejax.data.splits import PARTS, cut, permutation
 from vaejax.data.table import read_table
 from vaejax.data.values import clean, codes, with_observations
@@ -70,7 +71,7 @@ def load_file(path: Path, options: Options) -> Dataset:
     whole = suffix not in (".npy", ".npz")
     x, mask = clean(raw.x, raw.place, whole_numbers=whole, dtype=options.dtype or np.float32)
     if x.dtype == np.float32 and raw.x.dtype.itemsize > 4:
-        rounded = rounded_entries(raw.x)
+        rounded = rounded_entries(raw.x, dtype=np.float32, integers=True)
         precise = options.dtype is None and rounded.any()
         remedy = "read them with dtype='float64'" if options.dtype is not None else "they stay float64"
         remedy += "; standardize the data (data.standardize computes in float64), subtract a constant, or leave them out (without=)"

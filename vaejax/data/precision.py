@@ -2,20 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from vaejax import checks
 from vaejax.data.errors import DataFileError
 from vaejax.data.numpy_files import names_of
-
-# The share of distinct values, or of the spread, that a column may lose without a warning.
-_LOSS = 0.01
-# Rows that are compared. In millions of them float32 merges some values of any column, near 0 too, and that does no harm.
-_SAMPLED = 2000
-# Standard deviations from 0 beyond which all rows are compared.
-_FAR = 64.0
 
 
 def refuse_rounded(x: np.ndarray, place: Callable[[int, tuple[int, ...]], str]) -> None:
@@ -39,55 +31,6 @@ def refuse_rounded(x: np.ndarray, place: Callable[[int, tuple[int, ...]], str]) 
                 f"{place(row, tuple(entry))} is {int(value)}, which float64 rounds to {int(np.float64(value))}; use identifiers as "
                 "labels, leave them out (without=), or rescale the data"
             )
-
-
-def rounded_entries(x: Any, mask: Any = None) -> np.ndarray:
-    """``[*event]``: True for the entries of an example that float32 changes too much.
-
-    These lose more than 1 % of their distinct values or of their standard deviation over the examples, or are whole
-    numbers of which one is rounded. Values near 0 relative to their spread are compared in 2000 rows at most.
-
-    Args:
-        x: ``[n, *event]`` numbers.
-        mask: of x's shape, True where observed.
-
-    Examples:
-        >>> rounded_entries(np.array([[0.1, 1.7e9 + 0.1], [0.2, 1.7e9 + 0.2], [0.3, 1.7e9 + 0.3]]))
-        array([False,  True])
-    """
-    x = np.asarray(x)
-    event = x.shape[1:]
-    if x.dtype.kind not in "iuf" or (x.dtype.kind != "f" and x.dtype.itemsize < 4) or x.dtype.itemsize < 4:
-        return np.zeros(event, bool)
-    if x.dtype == np.float32 or not len(x):
-        return np.zeros(event, bool)
-    values = x.reshape(len(x), -1).astype(np.float64)
-    if mask is not None:
-        values = np.where(np.asarray(mask).reshape(values.shape), values, np.nan)
-    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
-        narrow = values.astype(np.float32).astype(np.float64)
-        seen = ~np.isnan(values)
-        changed = seen & (narrow != values)
-        whole = changed.any(axis=0) & (~seen | (values == np.floor(values))).all(axis=0)
-        spread, narrow_spread = np.nanstd(values, axis=0), np.nanstd(narrow, axis=0)
-        varied = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)
-        other = varied & (np.abs(narrow_spread - spread) > _LOSS * spread)
-        step = -(-len(values) // _SAMPLED)
-        fewer = _loses_values(values[::step], narrow[::step])
-        far = np.flatnonzero((np.nanmax(np.abs(values), axis=0) > _FAR * spread) & changed.any(axis=0) & (step > 1))
-        fewer[far] |= _loses_values(values[:, far], narrow[:, far])
-    return (whole | other | fewer).reshape(event)
-
-
-def _loses_values(values: np.ndarray, narrow: np.ndarray) -> np.ndarray:
-    return _num_distinct(narrow) < (1 - _LOSS) * _num_distinct(values)
-
-
-def _num_distinct(values: np.ndarray) -> np.ndarray:
-    ordered = np.sort(values, axis=0)  # NaN last
-    steps = (ordered[1:] != ordered[:-1]) & ~np.isnan(ordered[1:])
-    return steps.sum(axis=0) + ~np.isnan(ordered[0])
 
 
 def entry_names(columns: Sequence[str] | None, chosen: np.ndarray) -> str:

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
+from vaejax.arrays import rounded_entries
 from vaejax.data.datasets import Dataset
 from vaejax.data.describe import constant_entries, describe
-from vaejax.data.precision import entry_names, rounded_entries, warn_of_rounding
+from vaejax.data.precision import entry_names, warn_of_rounding
 from vaejax.types import Array, Batch, as_batch, default_float
 
 
@@ -64,7 +65,7 @@ def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
             "constant is infinite"
         )
     precise = [_scaled(part, scaling, dataset.name) for part in dataset[:3]]
-    rounded = rounded_entries(precise[0].x, mask)
+    rounded = rounded_entries(precise[0].x, mask, dtype=np.float32)
     remedy = (
         "replace values that stand for missing ones (missing=), or cut the column into groups of values near each other"
     )

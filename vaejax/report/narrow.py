@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from vaejax import data
-from vaejax.data.precision import entry_names, rounded_entries, warn_of_rounding
+from vaejax.arrays import rounded_entries
+from vaejax.data.precision import entry_names, warn_of_rounding
 from vaejax.types import Batch
 
 _REMEDY = "subtract a constant from them, or leave them out (without=)"
@@ -43,10 +44,10 @@ def narrowed(dataset: data.Dataset, *, shift: bool) -> tuple[data.Dataset, np.nd
     mask = None
     if any(part.mask is not None for part in parts):
         mask = np.concatenate([_observed(part) for part in parts])
-    rounded, offset = rounded_entries(x, mask), None
+    rounded, offset = rounded_entries(x, mask, dtype=np.float32, integers=True), None
     if shift and rounded.any():
         offset = np.where(rounded, _center(dataset.train), 0.0)
-        rounded = rounded_entries(x - offset, mask)
+        rounded = rounded_entries(x - offset, mask, dtype=np.float32, integers=True)
     shifted = [_shifted(part, offset, dataset) for part in parts]
     remedy = _REMEDY if shift else f"use --standardize yes where the likelihood is normal, {_REMEDY}"
     warn_of_rounding(dataset.name, dataset.columns, rounded, remedy)
