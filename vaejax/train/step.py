@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import compilation
-from vaejax.train.state import check_parts, effective_optimizer
+from vaejax.train.optimizers import effective_optimizer, extra_arguments
+from vaejax.train.state import check_parts
 from vaejax.types import Array, Estimator, Key, TrainState, as_batch
 
 Metrics = dict[str, Array]
@@ -55,7 +56,10 @@ def update(
     """`step` with the last two keys of `split_key` given; the state's own stays as it is."""
     estimate_key, refresh_key = keys
     estimate, estimator_state = estimator.estimate(state.params, state.estimator_state, estimate_key, batch, state.step)
-    updates, opt_state = effective_optimizer(estimator, optimizer).update(estimate.grads, state.opt_state, state.params)
+    extra = extra_arguments(estimator, state, estimate_key, batch, estimate)
+    updates, opt_state = effective_optimizer(estimator, optimizer).update(
+        estimate.grads, state.opt_state, state.params, **extra
+    )
     params = optax.apply_updates(state.params, updates)
     if estimator.refresh is not None:
         params = estimator.refresh(params, refresh_key, as_batch(batch))
@@ -84,4 +88,7 @@ def make_train_step(
         ['kl', 'log_likelihood', 'objective']
     """
     check_parts(estimator, optimizer)
-    return compilation.jit(lambda state, batch: step(estimator, optimizer, state, batch), donate_argnums=0)
+    return _step.program(estimator, optimizer)
+
+
+_step = compilation.static_jit(step, num_static=2, donate_argnums=0)
