@@ -122,9 +122,13 @@ def event_shape(x: Any, shape: tuple[int, ...], name: str = "x") -> None:
     """Raises unless the last axes of ``x`` are ``shape``."""
     came = tuple(jnp.shape(x))
     if len(came) < len(shape) or came[len(came) - len(shape) :] != tuple(shape):
-        raise ValueError(
-            f"{name} must have shape [*batch, {', '.join(map(str, shape))}], got {list(came)}; reshape the data or build for its shape"
+        first = len(shape) == 3 and came[-3:] == (shape[2], *shape[:2])
+        remedy = (
+            f"move the channels last: jnp.moveaxis({name}, -3, -1)"
+            if first
+            else "reshape the data or build for its shape"
         )
+        raise ValueError(f"{name} must have shape [*batch, {', '.join(map(str, shape))}], got {list(came)}; {remedy}")
 
 
 def same_event(distribution: Any, value: Any, name: str, of: str, batch_ndims: int | None = None) -> None:

@@ -93,11 +93,13 @@ class Estimate(NamedTuple):
         objective: ``[*batch]``, nats.
         grads: gradient of the loss −(Σ_i weight_i · objective_i) / B with respect to the params.
         metrics: scalars, by name.
+        loss: the loss itself, which optimizers that read the value minimize. None: ``-metrics["objective"]``.
     """
 
     objective: Array
     grads: Params
     metrics: dict[str, Array]
+    loss: Array | None = None
 
 
 class Estimator(NamedTuple):

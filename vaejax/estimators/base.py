@@ -69,7 +69,7 @@ def gradient(
         return value, auxiliary
 
     (_, (values, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    return Estimate(values, grads, metrics)
+    return Estimate(values, grads, metrics, sign * metrics["objective"])
 
 
 def evaluated(

@@ -142,7 +142,8 @@ def _estimate(parts: _Parts, params: Params, key: Key, batch: Batch, step: Any) 
     through = sign * first * jax.grad(lambda v: weighted_mean(v, batch.weight))(values)
     # Each in its own precision: a prior without params may be wider than networks that are narrow on purpose.
     towards = [(s * through).astype(part.dtype) for s, part in zip((1, 1, -1), drawn)]
-    return Estimate(values, pull(LogTerms(*towards, *cotangents[3:]), ratio), metrics)
+    grads = pull(LogTerms(*towards, *cotangents[3:]), ratio)
+    return Estimate(values, grads, metrics, sign * metrics["objective"])
 
 
 def _linear(parts: _Parts, params: Params, batch: Batch, key: Key, num_samples: int) -> Any:

@@ -184,7 +184,7 @@ def _gradient(
         return drawn, lambda cotangents: pull(cotangents)[0]
 
     drawn, pull = in_chunks(linear, key, num_samples, chunk_size)
-    (_, (values, metrics)), cotangents = jax.value_and_grad(
+    (value, (values, metrics)), cotangents = jax.value_and_grad(
         lambda drawn: loss(objective, drawn, batch.weight, step), has_aux=True
     )(drawn)
-    return Estimate(values, pull(cotangents), metrics)
+    return Estimate(values, pull(cotangents), metrics, value)

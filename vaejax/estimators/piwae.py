@@ -86,11 +86,11 @@ def piwae(
             return drawn, lambda of_e, of_d: jax.tree.map(jnp.add, pull(of_e)[0], pull(of_d)[1])
 
         drawn, pull = in_chunks(linear, key, num_samples, chunk_size)
-        _, (values, metrics) = loss(of_decoder, drawn, batch.weight, step)
+        value, (values, metrics) = loss(of_decoder, drawn, batch.weight, step)
         towards_encoder, towards_decoder = (
             jax.grad(lambda d, o=o: loss(o, d, batch.weight, step)[0])(drawn) for o in (of_encoder, of_decoder)
         )
-        return Estimate(values, pull(towards_encoder, towards_decoder), metrics), state
+        return Estimate(values, pull(towards_encoder, towards_decoder), metrics, value), state
 
     return Estimator(init, estimate, model.trainable, model.refresh)
 

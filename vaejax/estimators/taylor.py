@@ -106,7 +106,9 @@ def _estimate(parts: _Parts, params: Params, key: Key, batch: Batch, step: Any) 
         return loss(parts.objective, drawn, batch.weight, step)
 
     (z, loc, scale), pull_draw = jax.vjp(functools.partial(_draw, parts, key=key, batch=batch), params)
-    (_, (values, metrics)), (grads, through_z) = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(params, z)
+    (value, (values, metrics)), (grads, through_z) = jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True)(
+        params, z
+    )
     # The gradient of one draw's integrand at the mean, and its Jacobian as a linear map: one linearisation serves every product.
     slope, curve = jax.linearize(lambda z: jax.grad(loss_of, argnums=1, has_aux=True)(params, z)[0], loc[None])
     linear = (slope + jax.vmap(lambda v: curve(v[None])[0])(z - loc)) / len(z)
@@ -115,7 +117,7 @@ def _estimate(parts: _Parts, params: Params, key: Key, batch: Batch, step: Any) 
     else:
         towards_scale = jnp.sum(linear * (z - loc) / scale, axis=0)
     encoder = pull_draw((through_z - linear, slope[0], towards_scale))[0]
-    return Estimate(values, jax.tree.map(jnp.add, grads, encoder), metrics)
+    return Estimate(values, jax.tree.map(jnp.add, grads, encoder), metrics, value)
 
 
 def _log_terms(parts: _Parts, model: Model, params: Params, key: Key, batch: Batch, num_samples: int) -> LogTerms:

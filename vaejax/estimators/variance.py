@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.types import Array, Estimator, Key, Params, as_batch
 
 _BLOCK = 64
@@ -105,7 +105,7 @@ def variance(
     return GradientVariance(mean, spread, num_draws, norm, total, error, ratio)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
 def _moments(
     estimator: Estimator, block: int, rest: int, full: Any, params: Params, state: Any, key: Key, batch: Any, step: Any
 ) -> tuple[Params, Params]:

@@ -104,7 +104,7 @@ def weighted_estimate(made: Problem, params: Params, batch: Batch, step: Any, we
         return sign * (mean + weighted_mean(surrogate, batch.weight)), (values, jax.lax.stop_gradient(metrics))
 
     (_, (values, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    return Estimate(values, grads, metrics)
+    return Estimate(values, grads, metrics, sign * metrics["objective"])
 
 
 def log_num_states(q: Factors) -> float:

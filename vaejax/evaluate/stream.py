@@ -91,7 +91,7 @@ def budget() -> int:
     return _ACCELERATOR_BUDGET if memory is None else max(1, min(_ACCELERATOR_BUDGET, memory // _BYTES))
 
 
-@functools.partial(compilation.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(compilation.static_jit, num_static=4)
 def compiled(
     summary: Summary, model: Model, num_samples: int, chunk_size: int | None, params: Params, key: Array, batch: Batch
 ) -> Any:

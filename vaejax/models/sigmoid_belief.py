@@ -159,35 +159,38 @@ def _posterior(
     seen = centred if mask is None else jnp.where(mask, centred, 0.0)
 
     levels = range(len(parts.layer_sizes))
-    return _chain([Partial(_encode_step(parts, level), params["encoder"], seen) for level in levels])
+    return _chain([Partial(_EncodeStep(parts, level), params["encoder"], seen) for level in levels])
 
 
-@functools.cache
-def _encode_step(parts: _Parts, level: int) -> Callable:
-    """One function for each layer, the same at each call, so that chains compare equal as pytrees."""
+class _EncodeStep(NamedTuple):
+    """The function of a layer. It compares by content, so that chains compare equal as pytrees."""
 
-    def layer(params: Params, seen: Array, drawn: tuple) -> Bernoulli:
-        below = _signs(drawn[-1]) if drawn else seen
-        return Bernoulli(parts.encoders[level].apply(params[_name(level)], below))
+    parts: _Parts
+    level: int
 
-    return layer
+    def __call__(self, params: Params, centred: Array, drawn: tuple) -> Bernoulli:
+        below = _signs(drawn[-1]) if drawn else centred
+        return Bernoulli(self.parts.encoders[self.level].apply(params[_name(self.level)], below))
 
 
 def _prior(parts: _Parts, params: Params, context: Any = None) -> Distribution | Chain:
     _no_context(context)
 
     order = tuple(reversed(range(len(parts.layer_sizes))))
-    return _chain([Partial(_decode_step(parts, level), params["prior"]) for level in order], order)
+    return _chain([Partial(_DecodeStep(parts, level), params["prior"]) for level in order], order)
 
 
-@functools.cache
-def _decode_step(parts: _Parts, level: int) -> Callable:
-    def layer(params: Params, drawn: tuple) -> Bernoulli:
+class _DecodeStep(NamedTuple):
+    """As `_EncodeStep`, of a layer of the prior."""
+
+    parts: _Parts
+    level: int
+
+    def __call__(self, params: Params, drawn: tuple) -> Bernoulli:
         if not drawn:
             return Bernoulli(params["top"])
-        return Bernoulli(parts.decoders[level + 1].apply(params[_name(level + 1)], _signs(drawn[-1])))
-
-    return layer
+        above = self.level + 1
+        return Bernoulli(self.parts.decoders[above].apply(params[_name(above)], _signs(drawn[-1])))
 
 
 def _chain(conditionals: list, order: tuple[int, ...] | None = None) -> Distribution | Chain:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,22 @@ def _check(shape: tuple[int, ...], widths: Sequence[int], **sizes: int) -> None:
         checks.positive_int(width, "each of widths")
     for name, size in sizes.items():
         checks.positive_int(size, name)
+    warn_channels_first(shape)
+
+
+def warn_channels_first(shape: tuple[int, ...]) -> None:
+    """Warns about an image shape that reads like ``[channels, height, width]``: 1 to 4 rows, and further axes of similar length.
+
+    Examples:
+        >>> warn_channels_first((28, 28, 1))
+    """
+    if len(shape) == 3 and shape[0] <= 4 < min(shape[1:]) and max(shape[1:]) <= 4 * min(shape[1:]):
+        rest = (*shape[1:], shape[0])
+        warnings.warn(
+            f"convolutions read the shape {list(shape)} as height {shape[0]}, width {shape[1]} and {shape[2]} channels. If the "
+            f"channels come first, build for {rest} and convert the images with jnp.moveaxis(x, -3, -1).",
+            stacklevel=checks.outside(),
+        )
 
 
 class _Strided(nnx.Module):
@@ -82,6 +99,7 @@ class ConvEncoder(nnx.Module):
 
     def __call__(self, x: Array, context: Array | None = None) -> Array:
         """``[..., *shape]`` and ``[..., c]`` to ``[..., out_size]``."""
+        checks.event_shape(x, self.shape)
         lead = x.shape[: x.ndim - len(self.shape)]
         h = x.reshape(-1, *self.shape[:2], _channels(self.shape))
         if context is not None:
@@ -133,6 +151,9 @@ def conv_encoder(
 ) -> Network:
     """A `ConvEncoder` as a pure network.
 
+    Warns:
+        UserWarning: a shape that reads like ``[channels, height, width]``; the channels are the last axis here.
+
     Raises:
         TypeError: widths that are no sequence of integers.
         ValueError: a shape that is no image's, a width or size below 1.
@@ -157,6 +178,9 @@ def conv_decoder(
     **options: Any,
 ) -> Network:
     """A `ConvDecoder` as a pure network.
+
+    Warns:
+        UserWarning: a shape that reads like ``[channels, height, width]``; the channels are the last axis here.
 
     Raises:
         TypeError: widths that are no sequence of integers.

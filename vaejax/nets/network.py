@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vaejax import checks
+from vaejax.nets import switches
 from vaejax.types import Key, Params, call, default_float
 
 
@@ -37,7 +38,8 @@ class Network(NamedTuple):
 def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     """A `Network` of a Flax NNX module: its parameters become a plain dict, nothing else of NNX is seen outside.
 
-    Dropout and other random layers run in evaluation mode, except where ``apply`` gets a ``key``.
+    Dropout and other random layers run in evaluation mode, except where ``apply`` gets a ``key``. A call that declares a switch
+    (``train``, ``training``, ``deterministic`` and the like) receives it.
 
     Args:
         build: makes the module from its random streams, e.g. ``lambda rngs: nnx.Linear(3, 2, rngs=rngs)``.
@@ -58,7 +60,8 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     graph = nnx.graphdef(abstract)
     expected = nnx.to_pure_dict(abstract_params)
     kept = {type(variable).__name__ for _, variable in nnx.to_flat_state(abstract_rest)} - {"RngKey", "RngCount"}
-    owner = type(abstract).__name__
+    owner, call_of = type(abstract).__name__, type(abstract).__call__
+    switches.check(call_of, switches.SWITCHES, owner)
     if kept:
         raise ValueError(
             f"{owner} keeps state that is not a parameter ({', '.join(sorted(kept))}), which a pure network cannot update; use layer "
@@ -87,7 +90,7 @@ def from_nnx(build: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         state = _split(abstract)[1]
         nnx.replace_by_pure_dict(state, params)
         module = nnx.merge(graph if key is None else training_graph, state, random_streams(key))
-        return module(*inputs)
+        return module(*inputs, **switches.settings(call_of, (module, *inputs), {}, switches.SWITCHES, key is not None))
 
     return Network(init, apply)
 
@@ -101,29 +104,54 @@ def _split(module: nnx.Module) -> tuple[Any, Any, Any]:
 def from_linen(module: Any, *, deterministic_argument: str = "deterministic") -> Network:
     """A `Network` of a Flax Linen module whose only variables are ``params``.
 
+    The switches that turn dropout on or off (``train``, ``training``, ``is_training``, ``deterministic``, ``inference`` and the like)
+    are set to training where ``apply`` gets a ``key``, and to evaluation elsewhere: keywords of the module's call, those of nested
+    modules that their caller leaves out, and fields of ``module`` itself. A nested call that passes a switch keeps its value.
+
     Args:
         module: the Linen module; ``init`` shows it example inputs.
-        deterministic_argument: the keyword of its call that turns dropout off, if it has one.
+        deterministic_argument: one more name of a keyword that turns dropout off.
 
     Raises:
-        ValueError: from ``init``, where the module makes other collections (batch statistics).
+        ValueError: for a keyword such as ``training_phase=False``, which resembles a switch of another name; and, from ``init``,
+            where the module makes other collections (batch statistics).
     """
-    declares = deterministic_argument in inspect.signature(type(module).__call__).parameters
+    from flax import linen
 
-    def options(key: Key | None) -> dict[str, Any]:
-        return {deterministic_argument: key is None} if declares else {}
+    owner = type(module).__name__
+    names = {**switches.SWITCHES, deterministic_argument: False}
+    switches.check(type(module).__call__, names, owner)
+    fields = {
+        name: names[name]
+        for name in set(names) & set(type(module).__dataclass_fields__)
+        if isinstance(getattr(module, name, None), bool)
+    }
+
+    def run(function: Callable, training: bool) -> Any:
+        def intercept(following: Callable, args: tuple, options: dict[str, Any], context: Any) -> Any:
+            if context.method_name == "__call__":
+                inner = context.module
+                missing = switches.settings(type(inner).__call__, (inner, *args), options, names, training)
+                # Linen refuses a switch that is both a field and an argument.
+                options = options | {k: v for k, v in missing.items() if getattr(inner, k, None) is None}
+            return following(*args, **options)
+
+        switched = module.clone(**{name: value == training for name, value in fields.items()}) if fields else module
+        with linen.intercept_methods(intercept):
+            return function(switched)
 
     def init(key: Key, *inputs: Any) -> Params:
-        variables = module.init({"params": key}, *inputs, **options(None))
+        variables = run(lambda switched: switched.init({"params": key}, *inputs), False)
         if extra := set(variables) - {"params"}:
             raise ValueError(
-                f"{type(module).__name__} makes the collections {sorted(extra)} beside params, which a pure network cannot update"
+                f"{owner} makes the collections {sorted(extra)} beside params, which a pure network cannot update. Use layer "
+                "normalization in place of batch normalization, or write init and apply yourself and update through Model.refresh."
             )
         return variables["params"]
 
     def apply(params: Params, *inputs: Any, key: Key | None = None) -> Any:
         rngs = {} if key is None else {"dropout": key}
-        return module.apply({"params": params}, *inputs, rngs=rngs, **options(key))
+        return run(lambda switched: switched.apply({"params": params}, *inputs, rngs=rngs), key is not None)
 
     return Network(init, apply)
 
@@ -131,7 +159,8 @@ def from_linen(module: Any, *, deterministic_argument: str = "deterministic") ->
 def from_equinox(build: Callable[[Key], Any], *, event_ndims: int = 1) -> Network:
     """A `Network` of an Equinox module, which takes one example at a time: it is mapped over all leading axes.
 
-    Dropout and the like run in inference mode, except where ``apply`` gets a ``key``.
+    Dropout and the like run in inference mode, except where ``apply`` gets a ``key``. A call that declares a switch
+    (``train``, ``training``, ``deterministic`` and the like, with a bool as default) receives it.
 
     Args:
         build: makes the module from a key.
@@ -140,6 +169,14 @@ def from_equinox(build: Callable[[Key], Any], *, event_ndims: int = 1) -> Networ
     import equinox as eqx
 
     static = eqx.partition(build(jax.random.key(0)), eqx.is_inexact_array)[1]
+    call_of = type(static).__call__
+    switches.check(call_of, switches.SWITCHES, type(static).__name__)
+    # Equinox's own modules have switches with None as default: their field, which inference_mode sets, decides.
+    names = {
+        name: value
+        for name, value in switches.SWITCHES.items()
+        if (parameter := inspect.signature(call_of).parameters.get(name)) and parameter.default is not None
+    }
 
     def init(key: Key, *inputs: Any) -> Params:
         return eqx.filter(build(key), eqx.is_inexact_array)
@@ -148,10 +185,11 @@ def from_equinox(build: Callable[[Key], Any], *, event_ndims: int = 1) -> Networ
         module = eqx.nn.inference_mode(eqx.combine(params, static), key is None)
         lead = jnp.shape(inputs[0])[: jnp.ndim(inputs[0]) - event_ndims]
         flat = [x.reshape(-1, *x.shape[x.ndim - event_ndims :]) for x in map(jnp.asarray, inputs)]
+        options = switches.settings(call_of, (module, *flat), {}, names, key is not None)
         if key is None:
-            out = jax.vmap(module)(*flat)
+            out = jax.vmap(lambda *example: module(*example, **options))(*flat)
         else:
-            out = jax.vmap(lambda k, *example: call(module, *example, key=k))(
+            out = jax.vmap(lambda k, *example: call(module, *example, key=k, **options))(
                 jax.random.split(key, flat[0].shape[0]), *flat
             )
         return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), out)

@@ -5,6 +5,7 @@ from vaejax.train.checkpoint import load_params, save_params
 from vaejax.train.epoch import make_epoch
 from vaejax.train.finite import NonFiniteError
 from vaejax.train.fit import FitResult, fit
+from vaejax.train.optimizers import evaluation_params
 from vaejax.train.runs import find_checkpoint
 from vaejax.train.state import init
 from vaejax.train.step import make_train_step, step
@@ -14,6 +15,7 @@ __all__ = [
     "CheckpointError",
     "FitResult",
     "NonFiniteError",
+    "evaluation_params",
     "every",
     "find_checkpoint",
     "fit",

@@ -1,5 +1,6 @@
 """A whole epoch as one compiled scan over data that stay on the device."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import checks, compilation
+from vaejax.train import layout
 from vaejax.train.batches import Preprocess, from_outside, in_turn, plan_epoch
 from vaejax.train.state import check_parts
 from vaejax.train.step import Metrics, split_key, update
@@ -33,32 +35,46 @@ def make_epoch(
         optimizer: the one that the state was made with.
         batch_size: examples per step.
         preprocess: ``(key, Batch) -> Batch``, such as `vaejax.data.dynamic_binarization`.
-        sharding: how each batch's leading axis is laid out over devices; gradients are then summed over them by XLA.
+        sharding: how each batch's leading axis is laid out over devices; gradients are then summed over them by XLA. A mesh with
+            explicit axes, such as `jax.make_mesh` returns, is used with automatic ones.
 
     Raises:
-        ValueError: a batch size below 1, or (when called) larger than the data; a mask, weight or context of other rows than ``x``.
+        TypeError: an optimizer or a sharding of another kind.
+        ValueError: a batch size below 1, not a multiple of the devices, or (when called) larger than the data; a mask, weight or
+            context of other rows than ``x``.
     """
     check_parts(estimator, optimizer)
     checks.positive_int(batch_size, "batch_size")
+    sharding = layout.automatic(sharding)
+    layout.check_divisible(sharding, batch_size)
+    return _epoch.program(estimator, optimizer, batch_size, preprocess, sharding)
 
-    def epoch(state: TrainState, data: Any) -> tuple[TrainState, Metrics]:
-        data = checks.batch(data)
-        plan = plan_epoch(state.key, data.x.shape[0], batch_size)
 
-        # Made all at once: a step's keys would be a dozen small operations in each.
-        keys = jax.vmap(split_key)(plan.step_keys)[:, 1:]
+@functools.partial(compilation.static_jit, num_static=5, prepare=from_outside, donate_argnums=0)
+def _epoch(
+    estimator: Estimator,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    preprocess: Preprocess | None,
+    sharding: jax.sharding.Sharding | None,
+    state: TrainState,
+    data: Any,
+) -> tuple[TrainState, Metrics]:
+    data = checks.batch(data)
+    plan = plan_epoch(state.key, data.x.shape[0], batch_size)
 
-        carried, following = in_turn(data, plan, preprocess, sharding)
+    # Made all at once: a step's keys would be a dozen small operations in each.
+    keys = jax.vmap(split_key)(plan.step_keys)[:, 1:]
 
-        def body(carry: tuple[TrainState, Any], each: tuple[Array, Array]) -> tuple[tuple[TrainState, Any], Metrics]:
-            (state, carried), (index, own) = carry, each
-            carried, batch = following(carried, index)
-            state, metrics = update(estimator, optimizer, state, own, batch)
-            return (state, carried), metrics
+    carried, following = in_turn(data, plan, preprocess, sharding)
 
-        (state, _), metrics = jax.lax.scan(
-            body, (state._replace(key=plan.next_key), carried), (jnp.arange(len(keys)), keys)
-        )
-        return state, metrics
+    def body(carry: tuple[TrainState, Any], each: tuple[Array, Array]) -> tuple[tuple[TrainState, Any], Metrics]:
+        (state, carried), (index, own) = carry, each
+        carried, batch = following(carried, index)
+        state, metrics = update(estimator, optimizer, state, own, batch)
+        return (state, carried), metrics
 
-    return compilation.jit(epoch, prepare=from_outside, donate_argnums=0)
+    (state, _), metrics = jax.lax.scan(
+        body, (state._replace(key=plan.next_key), carried), (jnp.arange(len(keys)), keys)
+    )
+    return state, metrics

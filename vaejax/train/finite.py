@@ -1,5 +1,6 @@
 """What happens when numbers stop being finite: the step and the term that broke are found and named."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import optax
 
 from vaejax import compilation
 from vaejax.train.batches import Preprocess, plan_epoch, take_batch
-from vaejax.train.state import effective_optimizer
+from vaejax.train.optimizers import effective_optimizer
 from vaejax.train.step import split_key, step
 from vaejax.types import Batch, Estimate, Estimator, Key, Params, TrainState
 
@@ -43,18 +44,39 @@ def with_skipping(
     estimator: Estimator, optimizer: optax.GradientTransformation, state: TrainState
 ) -> tuple[Estimator, optax.GradientTransformation, TrainState]:
     """The same training, with updates left out where the gradient is not finite (`optax.apply_if_finite`), the estimator's own too."""
+    # Partials of module functions compare by content as static arguments: a second run does not compile again.
+    guarded = optax.GradientTransformationExtraArgs(
+        functools.partial(_guarded_init, estimator, optimizer), functools.partial(_guarded_update, estimator, optimizer)
+    )
+    opt_state = guarded.init(state.params)._replace(inner_state=state.opt_state)
+    estimate = functools.partial(_guarded_estimate, estimator)
+    return estimator._replace(estimate=estimate, trainable=None), guarded, state._replace(opt_state=opt_state)
 
-    def estimate(params: Params, kept: Any, key: Key, batch: Any, step: Any = 0) -> tuple[Estimate, Any]:
-        found, after = estimator.estimate(params, kept, key, batch, step)
-        leaves = [leaf for leaf in jax.tree.leaves((found.grads, after)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-        good = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]))
-        return found, jax.tree.map(lambda new, old: jnp.where(good, new, old), after, kept)
 
+def _guarded_estimate(
+    estimator: Estimator, params: Params, before: Any, key: Key, batch: Any, step: Any = 0
+) -> tuple[Estimate, Any]:
+    estimate, after = estimator.estimate(params, before, key, batch, step)
+    leaves = [leaf for leaf in jax.tree.leaves((estimate.grads, after)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    good = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]))
+    return estimate, jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+
+
+def _guard(estimator: Estimator, optimizer: Any) -> optax.GradientTransformationExtraArgs:
     # The bound on consecutive errors is ours to set: beyond it apply_if_finite would let the NaN through. Outermost, so that
     # its counts can be read whatever the optimiser is made of.
-    guarded = optax.apply_if_finite(effective_optimizer(estimator, optimizer), max_consecutive_errors=2**31 - 1)
-    opt_state = guarded.init(state.params)._replace(inner_state=state.opt_state)
-    return estimator._replace(estimate=estimate, trainable=None), guarded, state._replace(opt_state=opt_state)
+    inner = effective_optimizer(estimator, optimizer)
+    return optax.apply_if_finite(inner, max_consecutive_errors=2**31 - 1)
+
+
+def _guarded_init(estimator: Estimator, optimizer: Any, params: Params) -> Any:
+    return _guard(estimator, optimizer).init(params)
+
+
+def _guarded_update(
+    estimator: Estimator, optimizer: Any, grads: Params, state: Any, params: Params | None = None, **extra: Any
+) -> tuple[Params, Any]:
+    return _guard(estimator, optimizer).update(grads, state, params, **extra)
 
 
 def without_skipping(state: TrainState) -> TrainState:

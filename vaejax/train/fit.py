@@ -14,10 +14,11 @@ import optax
 
 from vaejax import checks
 from vaejax.terms import batch_shape
-from vaejax.train import finite, runs
+from vaejax.train import finite, layout, runs
 from vaejax.train.callbacks import Callback
 from vaejax.train.epoch import Preprocess, make_epoch
 from vaejax.train.loop import Ending, HeldOut, Loop, callers_state, run
+from vaejax.train.optimizers import evaluation_params
 from vaejax.train.runs import Progress
 from vaejax.train.state import check_parts, init
 from vaejax.types import Batch, Estimator, Key, Model, Params, TrainState, as_batch
@@ -30,7 +31,7 @@ class FitResult(NamedTuple):
     """What training leaves.
 
     Attributes:
-        state: the final training state; ``state.params`` are the parameters.
+        state: the final training state; ``state.params`` are the parameters that the next step differentiates.
         history: one array over epochs for each of ``epoch`` (from 1, also when continuing), ``objective`` (what is optimised, mean
             over the epoch's steps, dropout and annealing included), ``log_likelihood``, ``kl`` (unweighted), ``seconds`` (training alone;
             the first epoch compiles), with validation data ``validation_elbo`` and ``validation_standard_error`` (between examples),
@@ -39,6 +40,8 @@ class FitResult(NamedTuple):
         stopped: why it ended: ``"num_epochs"``, ``"patience"``, ``"callback"``, ``"SIGINT"`` or ``"SIGTERM"``.
         best_params: the parameters with the best validation ELBO; None without validation data.
         best_epoch: their epoch; 0 without.
+        params: the parameters to evaluate (`vaejax.train.evaluation_params`). They differ from ``state.params`` for
+            optimizers such as `optax.lookahead` and `optax.contrib.schedule_free`; validation uses them too.
     """
 
     state: TrainState
@@ -47,6 +50,7 @@ class FitResult(NamedTuple):
     stopped: str = "num_epochs"
     best_params: Params | None = None
     best_epoch: int = 0
+    params: Params | None = None
 
 
 def fit(
@@ -85,13 +89,14 @@ def fit(
         model: the model.
         data: a `Batch` or an array ``[n, *event]``; moved to the device once, in its own type.
         estimator: built from the same model.
-        optimizer: an Optax gradient transformation, schedules included.
+        optimizer: an Optax gradient transformation, schedules included. Those that read the loss receive ``value``, ``grad``,
+            ``value_fn`` and ``grad_fn``, on the batch and the random numbers of the step.
         num_epochs: passes over the data, those before a resumption included.
         batch_size: examples per step.
         validation: held-out examples, whose ELBO is estimated after every epoch (preprocessed once, with a fixed key).
         validation_samples: draws per example for it.
         preprocess: ``(key, Batch) -> Batch`` for each batch.
-        sharding: layout of each batch over devices.
+        sharding: layout of each batch over devices, as in `make_epoch`.
         nonfinite: ``"stop"`` raises `NonFiniteError`, naming the step and the term that broke and carrying the state before
             it; ``"skip"`` leaves out updates whose gradient is not finite (`optax.apply_if_finite`) and counts them, however
             many; the history then averages over the finite values.
@@ -123,6 +128,7 @@ def fit(
     _check_counts(num_epochs=num_epochs, batch_size=batch_size, validation_samples=validation_samples)
     checks.one_of(nonfinite, "nonfinite", ("stop", "skip"))
     check_parts(estimator, optimizer)
+    layout.check_divisible(layout.automatic(sharding), batch_size)
     _check_ending(patience, min_improvement, callbacks, validation)
     _check_files(run_directory, resume, save_every, state)
     init_key, look_key, validation_key = jax.random.split(key, 3)
@@ -157,7 +163,7 @@ def _begin(
 ) -> tuple[Batch, TrainState]:
     """The data on the device, and the first state; both checked."""
     init_key, look_key = keys
-    device_data = jax.tree.map(jnp.asarray, checks.batch(data))
+    device_data = layout.on_automatic_axes(jax.tree.map(jnp.asarray, checks.batch(data)))
     first_look = _first_look(look_key, device_data, preprocess)
     if state is None:
         state = init(init_key, model, estimator, optimizer, first_look)
@@ -165,7 +171,7 @@ def _begin(
         raise TypeError(f"state must be a vaejax.TrainState, such as FitResult.state, got {type(state).__name__}")
     else:
         checks.batch(first_look, "data", model)
-        state = jax.tree.map(jnp.copy, state)
+        state = layout.on_automatic_axes(jax.tree.map(jnp.copy, state))
     _check_batch_axis(model, state, first_look, device_data.x.shape[0], batch_size)
     return device_data, state
 
@@ -202,7 +208,8 @@ def _result(reached: Progress, stopped: str, num_epochs: int) -> FitResult:
             f"interrupted; returning the state after epoch {reached.epoch} of {num_epochs} ({stopped})", stacklevel=3
         )
     history = runs.columns(reached.rows[: reached.epoch])
-    return FitResult(reached.state, history, interrupted, stopped, reached.best_params, reached.best_epoch)
+    params = evaluation_params(reached.state)
+    return FitResult(reached.state, history, interrupted, stopped, reached.best_params, reached.best_epoch, params)
 
 
 def _held_out(
@@ -211,7 +218,7 @@ def _held_out(
     """Validation data on the device, preprocessed once so that its ELBO is comparable between epochs."""
     if validation is None:
         return None
-    batch = jax.tree.map(jnp.asarray, checks.batch(validation, "validation"))
+    batch = layout.on_automatic_axes(jax.tree.map(jnp.asarray, checks.batch(validation, "validation")))
     prepared = batch if preprocess is None else preprocess(jax.random.fold_in(key, 0), batch)
     return HeldOut(checks.batch(prepared, "validation", model), num_samples, key)
 

@@ -17,9 +17,10 @@ from vaejax import compilation, evaluate
 from vaejax.train import finite, runs, signals
 from vaejax.train.callbacks import Callback
 from vaejax.train.epoch import Preprocess
+from vaejax.train.optimizers import evaluation_params
 from vaejax.train.progress import Meter
 from vaejax.train.runs import Progress
-from vaejax.types import Batch, Estimator, Key, Model, TrainState
+from vaejax.types import Array, Batch, Estimator, Key, Model, Params, TrainState
 
 
 class HeldOut(NamedTuple):
@@ -114,7 +115,7 @@ def _advance(loop: Loop, progress: Progress, validate: Callable) -> Progress:
     progress.rows.append(row)
     after = progress._replace(state=state, epoch=number)
     if row.get("validation_elbo", -np.inf) > _validated(progress, progress.best_epoch):
-        after = after._replace(best_params=state.params, best_epoch=number)
+        after = after._replace(best_params=evaluation_params(state), best_epoch=number)
     if (
         row.get("validation_elbo", -np.inf)
         > _validated(progress, progress.improved_epoch) + loop.ending.min_improvement
@@ -162,15 +163,20 @@ def _validation(loop: Loop) -> Callable[[TrainState, int], dict[str, float]]:
     if loop.held_out is None:
         return lambda state, number: {}
     batch, num_samples, key = loop.held_out
-    # Compiled here, its checks of the data's values are left out: they were made before training.
-    compiled = compilation.jit(functools.partial(evaluate.elbo, loop.model, num_samples=num_samples))
 
     def validate(state: TrainState, number: int) -> dict[str, float]:
-        values = compiled(state.params, jax.random.fold_in(key, number), batch).estimate
+        draw_key = jax.random.fold_in(key, number)
+        values = _elbo(loop.model, num_samples, evaluation_params(state), draw_key, batch)
         summary = evaluate.mean_estimate(values, jnp.zeros_like(values))
         return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
 
     return validate
+
+
+# Compiled here, its checks of the data's values are left out: they were made before training.
+@functools.partial(compilation.static_jit, num_static=2)
+def _elbo(model: Model, num_samples: int, params: Params, key: Key, batch: Batch) -> Array:
+    return evaluate.elbo(model, params, key, batch, num_samples=num_samples).estimate
 
 
 def _record(loop: Loop, progress: Progress) -> None:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from vaejax import checks
-from vaejax.types import Array, Estimator, Key, Model, Params, TrainState
+from vaejax.train.optimizers import as_transformation, effective_optimizer
+from vaejax.types import Array, Estimator, Key, Model, TrainState
 
 
 def init(
@@ -22,7 +23,7 @@ def init(
         key: typed key.
         model: the model.
         estimator: built from the same model.
-        optimizer: an Optax gradient transformation; frozen leaves (``model.trainable``) get no update.
+        optimizer: an Optax gradient transformation or `optax.MultiSteps`; frozen leaves (``model.trainable``) get no update.
         batch: examples; the more of the training data, the better the output bias.
 
     Raises:
@@ -61,19 +62,4 @@ def check_parts(estimator: Any, optimizer: Any) -> None:
         raise TypeError(
             f"estimator must be a vaejax.Estimator such as estimators.pathwise(model, objective), got {type(estimator).__name__}"
         )
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"optimizer must be an Optax gradient transformation such as optax.adam(1e-3), got {type(optimizer).__name__}"
-        )
-
-
-def effective_optimizer(estimator: Estimator, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimiser, leaving alone the leaves that the model does not train."""
-    if estimator.trainable is None:
-        return optimizer
-    trainable = estimator.trainable
-
-    def labels(params: Params) -> Params:
-        return jax.tree.map(lambda train: "trained" if train else "frozen", trainable(params))
-
-    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+    as_transformation(optimizer)

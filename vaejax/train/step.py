@@ -9,7 +9,8 @@ import optax
 
 from vaejax import compilation
 from vaejax.train.batches import from_outside
-from vaejax.train.state import check_parts, effective_optimizer
+from vaejax.train.optimizers import effective_optimizer, extra_arguments
+from vaejax.train.state import check_parts
 from vaejax.types import Array, Estimator, Key, TrainState, as_batch
 
 Metrics = dict[str, Array]
@@ -56,7 +57,10 @@ def update(
     """`step` with the last two keys of `split_key` given; the state's own stays as it is."""
     estimate_key, refresh_key = keys
     estimate, estimator_state = estimator.estimate(state.params, state.estimator_state, estimate_key, batch, state.step)
-    updates, opt_state = effective_optimizer(estimator, optimizer).update(estimate.grads, state.opt_state, state.params)
+    extra = extra_arguments(estimator, state, estimate_key, batch, estimate)
+    updates, opt_state = effective_optimizer(estimator, optimizer).update(
+        estimate.grads, state.opt_state, state.params, **extra
+    )
     params = optax.apply_updates(state.params, updates)
     if estimator.refresh is not None:
         params = estimator.refresh(params, refresh_key, as_batch(batch))
@@ -85,6 +89,7 @@ def make_train_step(
         ['kl', 'log_likelihood', 'objective']
     """
     check_parts(estimator, optimizer)
-    return compilation.jit(
-        lambda state, batch: step(estimator, optimizer, state, batch), prepare=from_outside, donate_argnums=0
-    )
+    return _step.program(estimator, optimizer)
+
+
+_step = compilation.static_jit(step, num_static=2, prepare=from_outside, donate_argnums=0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from vaejax import compilation
 from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.evidence.annealing import Settings, anneal, target, tuned
 from vaejax.evaluate.evidence.chains import Annealed, annealed, by_example, fingerprint, opened, settings_of
@@ -87,7 +88,7 @@ def ais(
     return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *shape), result)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compilation.static_jit, num_static=2, compiler=jax.jit)
 def _forward(
     model: Model, settings: Settings, params: Params, keys: Array, block: Batch, betas: Array
 ) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.evidence.annealing import Settings, anneal, target, tuned
 from vaejax.evaluate.evidence.chains import Annealed, annealed, by_example, fingerprint, opened, settings_of
@@ -105,7 +105,7 @@ def bdmc(
     return Bidirectional(lower, upper, upper.estimate - lower.estimate, batch)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(compilation.static_jit, num_static=2, compiler=jax.jit)
 def _both_ways(
     model: Model, settings: Settings, params: Params, keys: Array, block: Batch, exact: Any, betas: Array
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.dists.factors import factors
 from vaejax.estimators.base import Seen, peek_posterior
 from vaejax.estimators.roles import by_roles, together
@@ -64,7 +64,7 @@ def exact_log_marginal(model: Model, params: Params, batch: Any, *, max_states: 
     return _enumerated(model, seen.batch_ndims, round(count), params, batch)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
 def _enumerated(model: Model, batch_ndims: int, count: int, params: Params, batch: Batch) -> Array:
     def one(single: Batch) -> Array:
         given = alone(single) if batch_ndims else single

@@ -63,29 +63,41 @@ def _moments(q: Any) -> tuple[Array, Array]:
         ) from None
 
 
-@functools.lru_cache(maxsize=8)
 def at_own(model: Model, family: Family) -> Model:
     """The model with a q that is built from numbers of each example's own, which travel with it: contexts are (numbers, context)."""
-
-    def posterior(params: Params, x: Array, context: Any) -> Any:
-        return family.build(context[0])
-
-    return model._replace(
-        posterior=posterior, prior=_inner(model.prior), likelihood=_inner(model.likelihood), check=None
-    )
+    posterior: Any = _Built(family)
+    prior: Any = _Inner(model.prior)
+    likelihood: Any = _Inner(model.likelihood)
+    return model._replace(posterior=posterior, prior=prior, likelihood=likelihood, check=None)
 
 
-def _inner(function: Callable) -> Callable:
-    """A model function that is given its own part of the context."""
+class _Built(NamedTuple):
+    """A posterior from the first part of the context. A NamedTuple, so that it compares by content as a static argument."""
 
-    def with_its_own(*args: Any, context: Any, **options: Any) -> Any:
-        return call(function, *args, context=context[1], **options)
+    family: Family
 
-    # What the function declares beside the context (mask, key) must stay readable.
+    def __call__(self, params: Params, x: Array, context: Any) -> Any:
+        return self.family.build(context[0])
+
+
+class _Inner(NamedTuple):
+    """A model function of the second part of the context."""
+
+    function: Callable
+
+    def __call__(self, *args: Any, context: Any, **options: Any) -> Any:
+        return call(self.function, *args, context=context[1], **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return _inner_signature(self.function)
+
+
+def _inner_signature(function: Callable) -> inspect.Signature:
+    """Keeps readable what the function declares beside the context (mask, key)."""
     signature = inspect.signature(function)
     others = [p for p in signature.parameters.values() if p.name != "context" and p.kind is not p.VAR_KEYWORD]
     rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY)
     declared = [p.replace(default=p.empty) if p.kind is not p.KEYWORD_ONLY else p for p in others]
-    with_its_own.__signature__ = signature.replace(parameters=[*declared, context, *rest])  # type: ignore[attr-defined]
-    return with_its_own
+    return signature.replace(parameters=[*declared, context, *rest])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.estimators import sticking_the_landing
 from vaejax.estimators.base import peek_posterior
 from vaejax.evaluate.blocks import in_blocks
@@ -235,7 +235,7 @@ def _measured(model: Model, num_samples: int, params: Params, key: Key, batch: B
     return elbo_of(kept[0]), log_marginal_of(kept[1], num_samples)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
 def _optimise(
     model: Model, family: Family, search: _Search, params: Params, key: Key, batch: Batch, learning_rate: Any
 ) -> tuple[Any, Array]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.dists import closed_form
 from vaejax.dists.factors import factors
 from vaejax.evaluate.encoding import alone, encode, posterior_mean, refuse_nan
@@ -229,7 +229,7 @@ def known_kl(model: Model, params: Params, examples: Batch) -> KlPerDimension | 
     return KlPerDimension(values, values.mean(0), spread / math.sqrt(len(values)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compilation.static_jit, num_static=1, compiler=jax.jit)
 def _parts(model: Model, params: Params, examples: Batch) -> Array | None:
     def one(example: Batch) -> Array | None:
         single = alone(example)
@@ -241,7 +241,7 @@ def _parts(model: Model, params: Params, examples: Batch) -> Array | None:
     return by_single(one, examples, examples) if known else None
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compilation.static_jit, num_static=1, compiler=jax.jit)
 def _means(model: Model, params: Params, keys: Array | None, examples: Batch) -> Array:
     """E[z|x] ``[n, D]``, or ``[n, D, categories]`` for one-hot latents."""
 

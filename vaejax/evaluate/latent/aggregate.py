@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.dists import Binomial
 from vaejax.dists.backend import distrax
 from vaejax.dists.factors import factors, log_prob_entries
@@ -199,7 +199,7 @@ def log_weights(count: int, size: int) -> tuple[float, float]:
     return -math.log(count), math.log(count - 1) - math.log(count) - math.log(size - 1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
 def _compiled(model: Model, num_samples: int, size: int, params: Params, key: Key, examples: Batch) -> _Terms:
     draw_key, order_key = jax.random.split(key)
     count = len(examples.x)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.dists import masked_log_prob
 from vaejax.evaluate.encoding import alone, encode
 from vaejax.evaluate.latent.ranks import LOG_LIKELIHOOD, Calibration, bins, rank_test
@@ -107,7 +107,7 @@ def _names(latents: Any) -> tuple[str, ...]:
     return (*names, LOG_LIKELIHOOD)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
 def _counts(
     model: Model, num_draws: int, entries: int, params: Params, keys: Array, context: Any
 ) -> tuple[Array, Array, Array]:

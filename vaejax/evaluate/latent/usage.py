@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import checks
+from vaejax import checks, compilation
 from vaejax.dists import masked_log_prob
 from vaejax.evaluate.encoding import alone, encode, opened
 from vaejax.evaluate.stream import budget, check_hashable
@@ -132,7 +132,7 @@ def _means(falls: np.ndarray, given: np.ndarray, rounds: np.ndarray) -> tuple[Me
     return tuple(MeanEstimate(float(m), float(b), float(s), count) for m, b, s in zip(falls.mean(0), between, sampling))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
 def _falls(
     model: Model, num_samples: int, per_dimension: bool, params: Params, key: Key, batch: Batch
 ) -> tuple[_Rounds, Array]:
