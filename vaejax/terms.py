@@ -79,7 +79,7 @@ def log_terms(
     log_likelihood = masked_log_prob(likelihood, observed(batch), mask)
     _check_others(log_posterior, {"p(x|z)": log_likelihood, "p(z)": log_prior})
     total, parts = _closed_form_kl(posterior, prior, kl, log_posterior.shape[1:])
-    return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior)
+    return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior, batch.weight)
 
 
 def batch_shape(model: Model, params: Params, key: Key, batch: Any) -> tuple[int, ...]:

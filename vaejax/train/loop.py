@@ -134,7 +134,9 @@ def _means(loop: Loop, metrics: dict[str, np.ndarray], progress: Progress, after
     # A last update that broke shows in no metric: the parameters themselves are asked too.
     if not finite.all_finite(after.params) or (loop.nonfinite == "stop" and not finite_metrics):
         _stop(loop, progress)
-    means = {name: finite.mean(values) for name, values in metrics.items()}
+    # Batches of unequal total weight: the mean over the epoch's rows is the weighted one.
+    weight = metrics.get("weight")
+    means = {name: finite.mean(values, weight) for name, values in metrics.items() if name != "weight"}
     return means if loop.nonfinite == "stop" else means | {"skipped": finite.skipped(progress.state, after)}
 
 
@@ -166,8 +168,7 @@ def _validation(loop: Loop) -> Callable[[TrainState, int], dict[str, float]]:
     compiled = compilation.jit(functools.partial(evaluate.elbo, loop.model, num_samples=num_samples))
 
     def validate(state: TrainState, number: int) -> dict[str, float]:
-        values = compiled(state.params, jax.random.fold_in(key, number), batch).estimate
-        summary = evaluate.mean_estimate(values, jnp.zeros_like(values))
+        summary = evaluate.mean_estimate(compiled(state.params, jax.random.fold_in(key, number), batch))
         return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
 
     return validate
