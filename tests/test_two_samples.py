@@ -111,7 +111,7 @@ def test_permutations_are_those_of_all_examples(key):
     members = np.zeros((12, 4))
     members[:5] = 1.0
     members[:, 1:] = rng.permuted(members[:, 1:], axis=0)
-    values = MMD._values(*MMD._row_sums(both, 1.0, members), members, 5)
+    values = MMD._values(*MMD._row_sums(both, 1.0, members), members, np.ones(12), members.sum(0), 12)
     wanted = [direct(both[column == 1], both[column == 0], 1.0) for column in members.T]
     np.testing.assert_allclose(values, wanted, atol=1e-12)
     found = evaluate.mmd(both, both + 5.0, key=key, num_permutations=99)
@@ -255,7 +255,7 @@ def test_features_are_taken_block_by_block():
     images = jax.random.bernoulli(jax.random.key(0), 0.5, (2500, 2, 2))
     first, second = feature_space.feature_pair(images, np.asarray(images[:10], np.uint8), features)
     assert sizes == [1000, 1000, 500, 10]
-    assert first.dtype == second.dtype == np.float64
-    np.testing.assert_array_equal(first[:10], second)
+    assert first.x.dtype == second.x.dtype == np.float64
+    np.testing.assert_array_equal(first.x[:10], second.x)
     with pytest.raises(ValueError, match="blocks of different width"):
         feature_space.feature_pair(images, images, lambda x: np.ones((len(x), len(x))))

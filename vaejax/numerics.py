@@ -9,6 +9,32 @@ import jax.numpy as jnp
 from vaejax.types import Array
 
 
+def weighted_mean(values: Array, weight: Array | None, *, sample_axes: int = 0) -> Array:
+    """Computes (Σ_i weight_i · value_i) / Σ_i weight_i over examples, or the plain mean without weights.
+
+    Values of examples of weight 0 are not read, so that they may be infinite or NaN.
+
+    Args:
+        values: ``[*sample, *batch, ...]``; axes before and after those of the batch are averaged evenly.
+        weight: ``[*batch]``, not negative, or None.
+        sample_axes: how many axes stand before those of the batch.
+
+    Returns:
+        A scalar; 0 where all weights are 0.
+
+    Examples:
+        >>> float(weighted_mean(jnp.array([1.0, 4.0, jnp.inf]), jnp.array([2, 1, 0])))
+        2.0
+    """
+    if weight is None:
+        return jnp.mean(values)
+    others = (*range(sample_axes), *range(sample_axes + weight.ndim, values.ndim))
+    values = jnp.mean(values, axis=others) if others else values
+    weight = weight.astype(values.dtype)
+    total = jnp.sum(weight)
+    return jnp.sum(jnp.where(weight > 0, values * weight, 0)) / jnp.where(total > 0, total, 1)
+
+
 class WeightMoments(NamedTuple):
     """Mean and spread of weights w_k = exp(log w_k) in units of their largest, so that nothing overflows.
 

@@ -83,7 +83,7 @@ def log_terms(
     _check_others(log_posterior, {"p(x|z)": log_likelihood, "p(z)": log_prior})
     checks.same_event(likelihood, batch.x, "the likelihood p(x|z)", "x", log_posterior.ndim - 1)
     total, parts = _closed_form_kl(posterior, prior, kl, log_posterior.shape[1:])
-    return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior)
+    return LogTerms(log_likelihood, log_prior, log_posterior, total, parts, None, z, posterior, batch.weight)
 
 
 def batch_shape(model: Model, params: Params, key: Key, batch: Any) -> tuple[int, ...]:

@@ -26,7 +26,8 @@ class Batch(NamedTuple):
         x: ``[*batch, *event]``, the data.
         context: labels or covariates, a pytree whose leaves lead with ``*batch``.
         mask: ``True`` where x is observed, of x's shape; missing entries drop out of log p(x|z).
-        weight: ``[*batch]``, a non-negative weight for each example's objective.
+        weight: ``[*batch]``, how many rows each example stands for, not negative. A weight of 2 equals a row that occurs twice, a
+            weight of 0 a row that is absent. Every mean over examples divides by the sum of the weights.
     """
 
     x: Array
@@ -69,6 +70,7 @@ class LogTerms(NamedTuple):
         penalty: ``[*batch]``, subtracted from the objective.
         latents: the draws z_k.
         posterior: the distribution q(z|x).
+        weight: ``[*batch]``, the weights of the examples, for objectives with a mean over the batch inside.
     """
 
     log_likelihood: Array
@@ -79,6 +81,7 @@ class LogTerms(NamedTuple):
     penalty: Array | None = None
     latents: Any = None
     posterior: Any = None
+    weight: Array | None = None
 
     @property
     def log_weights(self) -> Array:
@@ -91,8 +94,10 @@ class Estimate(NamedTuple):
 
     Attributes:
         objective: ``[*batch]``, nats.
-        grads: gradient of the loss −(Σ_i weight_i · objective_i) / B with respect to the params.
-        metrics: scalars, by name.
+        grads: gradient of the loss −(Σ_i weight_i · objective_i) / Σ_i weight_i with respect to the params; zero where all weights
+            of the batch are 0.
+        metrics: scalars, by name: means weighted as the loss is. For a batch with weights, ``weight`` is their sum, by which means
+            over several batches are weighted.
         loss: the loss itself, which optimizers that read the value minimize. None: ``-metrics["objective"]``.
     """
 
@@ -201,6 +206,35 @@ def observed(batch: Batch) -> Array:
         return batch.x
     x = jnp.asarray(batch.x)
     return jnp.where(batch.mask, x, jnp.zeros((), x.dtype))
+
+
+def flat_examples(batch: Batch, event_shape: tuple[int, ...]) -> tuple[Array, Array | None]:
+    """Returns the observed data as ``[n, *event]`` and how much each entry counts, for statistics of the data.
+
+    The latter is None where every entry counts once, the bool mask where some are missing, and for a batch with weights the weight of
+    each entry, 0 where it is missing.
+
+    Raises:
+        ValueError: weights that are not one for each example.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> flat_examples(Batch(jnp.ones((2, 3)), weight=jnp.array([2.0, 0.0])), (3,))[1].tolist()
+        [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
+    """
+    x, mask, weight = observed(batch), batch.mask, batch.weight
+    flat = x.reshape(-1, *event_shape)
+    if weight is None:
+        return flat, None if mask is None else mask.reshape(flat.shape)
+    if weight.shape != x.shape[: x.ndim - len(event_shape)]:
+        raise ValueError(
+            f"batch.weight must have the batch shape of x, {list(x.shape[: x.ndim - len(event_shape)])}, got {list(weight.shape)}; "
+            "give one weight for each example"
+        )
+    counts = weight.astype(default_float()).reshape(-1, *(1,) * len(event_shape))
+    counts = jnp.broadcast_to(counts, flat.shape)
+    counts = counts if mask is None else jnp.where(mask.reshape(flat.shape), counts, 0)
+    return jnp.where(counts > 0, flat, jnp.zeros((), flat.dtype)), counts
 
 
 def broadcast_context(context: Any, z: Any) -> Any:

@@ -10,7 +10,7 @@ from vaejax import checks
 from vaejax.conjugate import ppca
 from vaejax.conjugate.ppca import Ppca
 from vaejax.dists import MultivariateNormal, diagonal_normal, likelihoods, standard_normal
-from vaejax.types import Array, Key, Model, Params, as_batch, default_float, observed
+from vaejax.types import Array, Key, Model, Params, as_batch, default_float, flat_examples, observed
 
 
 def as_model(latent_size: int) -> Model:
@@ -41,8 +41,9 @@ def as_model(latent_size: int) -> Model:
         x = jnp.asarray(observed(batch), default_float())
         if x.ndim != 2 or x.shape[1] <= latent_size:
             raise ValueError(f"x must be [n, d] with d above latent_size={latent_size}, got {list(x.shape)}")
-        mean = likelihoods.mean_of_observed(x, batch.mask)
-        variance = jnp.mean((x - mean) ** 2, where=batch.mask)
+        x, counts = flat_examples(batch._replace(x=x), x.shape[1:])
+        mean = likelihoods.mean_of_observed(x, counts)
+        variance = jnp.average((x - mean) ** 2, weights=counts)
         weight = jnp.linalg.qr(jax.random.normal(key, (x.shape[1], latent_size), x.dtype))[0] * jnp.sqrt(0.5 * variance)
         # The exact posterior of this start.
         gain = weight.T / variance

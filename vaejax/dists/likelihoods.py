@@ -27,7 +27,8 @@ class Likelihood(NamedTuple):
         init: ``(x_shape, x=None, mask=None) -> `` the family's own parameters (a shared σ), a dict; with data ``x [n, *x_shape]`` they
             start at its scale.
         distribution: ``(params, raw, event_ndims) -> `` distribution.
-        bias: ``(x, mask) -> `` raw output at which the family's mean is that of the data ``x [n, *x_shape]``.
+        bias: ``(x, mask) -> `` raw output at which the family's mean is that of the data ``x [n, *x_shape]``. Here and in ``init`` the
+            mask of data with weights is not bool: it holds the weight of each entry, 0 where it is missing.
         check: ``(x, mask) -> None``, raises where a concrete x lies outside the family's support.
     """
 
@@ -44,11 +45,15 @@ def _no_params(x_shape: tuple[int, ...], x: Array | None = None, mask: Array | N
 
 
 def mean_of_observed(x: Array, mask: Array | None, *, prior: float = 0.0) -> Array:
-    """Mean over examples, drawn towards ``prior`` by the weight of one example so that no logit is infinite."""
+    """Mean over examples, drawn towards ``prior`` by the weight of one example so that no logit is infinite.
+
+    ``mask`` is bool, or holds the weight of each entry.
+    """
     x = jnp.asarray(x).astype(default_float())
     seen = jnp.ones_like(x) if mask is None else mask.astype(x.dtype)
     pseudo = 1.0 if prior else 0.0
-    return (jnp.sum(x * seen, 0) + pseudo * prior) / jnp.maximum(jnp.sum(seen, 0) + pseudo, 1.0)
+    total = jnp.sum(seen, 0) + pseudo
+    return (jnp.sum(x * seen, 0) + pseudo * prior) / jnp.where(total > 0, total, 1)
 
 
 def _logit(p: Array) -> Array:
@@ -63,7 +68,8 @@ def _spread(x: Array, mask: Array | None) -> Array:
     """Root mean square distance of all entries from their own means: the σ of a decoder that knows the means alone."""
     seen = jnp.ones(x.shape, default_float()) if mask is None else mask.astype(default_float())
     squares = seen * (jnp.asarray(x).astype(default_float()) - mean_of_observed(x, mask)) ** 2
-    return jnp.sqrt(jnp.sum(squares) / jnp.maximum(jnp.sum(seen), 1.0))
+    total = jnp.sum(seen)
+    return jnp.sqrt(jnp.sum(squares) / jnp.where(total > 0, total, 1))
 
 
 def bernoulli(*, fractional: bool = False) -> Likelihood:

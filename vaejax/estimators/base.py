@@ -12,15 +12,11 @@ from vaejax.dists import has_fixed_support, is_reparameterized
 from vaejax.dists.chain import layers
 from vaejax.dists.noise import KINDS as NOISE_KINDS
 from vaejax.estimators.roles import by_roles, together
+from vaejax.numerics import weighted_mean
 from vaejax.objectives import Objective, divergence
 from vaejax.types import Array, Batch, Estimate, Key, LogTerms, Model, Params, as_batch, call, observed
 
 Terms = Callable[..., LogTerms]
-
-
-def weighted_mean(values: Array, weight: Array | None) -> Array:
-    """(Σ_i weight_i · value_i) / B over the examples of ``values [*batch]``: the one place that averages."""
-    return jnp.mean(values if weight is None else values * weight)
 
 
 def loss(
@@ -31,20 +27,23 @@ def loss(
     Raises:
         ValueError: where the objective does not give one value per example.
     """
-    values = objective(terms, step=step)
     batch_shape = terms.log_likelihood.shape[1:]
+    check_weight(weight, batch_shape)
+    values = objective(terms._replace(weight=weight), step=step)
     if jnp.shape(values) != batch_shape:
         raise ValueError(
             f"objective {objective.name} has shape {list(jnp.shape(values))}, wanted one value per example: [*batch] = {list(batch_shape)}"
         )
-    check_weight(weight, batch_shape)
-    mean = weighted_mean(values, weight)
-    metrics = {
-        "objective": mean,
-        "log_likelihood": weighted_mean(jnp.mean(terms.log_likelihood, axis=0), weight),
-        "kl": weighted_mean(divergence(terms), weight),
-    }
+    metrics = batch_metrics(values, jnp.mean(terms.log_likelihood, axis=0), divergence(terms), weight)
+    mean = metrics["objective"]
     return -mean if objective.maximize else mean, (values, jax.lax.stop_gradient(metrics))
+
+
+def batch_metrics(objective: Array, log_likelihood: Array, kl: Array, weight: Array | None) -> dict[str, Array]:
+    """The means of per-example values ``[*batch]``, weighted as the loss is, and the sum of the weights where there are any."""
+    each = {"objective": objective, "log_likelihood": log_likelihood, "kl": kl}
+    means = {name: weighted_mean(values, weight) for name, values in each.items()}
+    return means if weight is None else means | {"weight": jnp.sum(weight.astype(objective.dtype))}
 
 
 def gradient(
@@ -78,6 +77,8 @@ def evaluated(
     """What ``terms`` gives in training mode; ``kl="none"`` holds for terms of one's own that know no such option too."""
     options = {} if kl is None else {"kl": kl}
     drawn = call(terms, model, params, key, batch, num_samples=num_samples, training=True, **options)
+    # The loss adds the weights again: here the terms are differentiated, and weights may be integers.
+    drawn = drawn._replace(weight=None)
     return drawn._replace(kl=None, kl_parts=None) if kl == "none" else drawn
 
 

@@ -15,7 +15,8 @@ import optax
 from vaejax import checks
 from vaejax.estimators.signals import leave_one_out as signals_of_others
 from vaejax.nets import Network, mlp
-from vaejax.types import Array, Key
+from vaejax.numerics import weighted_mean
+from vaejax.types import Array, Key, call
 
 
 class Baseline(NamedTuple):
@@ -24,7 +25,8 @@ class Baseline(NamedTuple):
     Attributes:
         init: ``(key, x) -> state``, x the observed data with one event axis, ``[*batch, features]``.
         value: ``(state, x, signals) -> `` what is subtracted, broadcastable to the signals.
-        update: ``(state, x, signals) -> state``, after the step.
+        update: ``(state, x, signals, weight=None) -> state``, after the step; ``weight [*batch]`` as in `Batch`, passed by name where
+            the batch has weights and the function declares it.
         scale: ``state -> `` a positive factor for the signals.
         needs_many_samples: whether it needs K > 1.
     """
@@ -39,7 +41,7 @@ class Baseline(NamedTuple):
 def constant(value: float = 0.0) -> Baseline:
     """The same number always; 0 is the plain score function (Williams 1992)."""
     value = checks.real(value, "value")
-    return Baseline(lambda key, x: (), lambda state, x, signals: value, lambda state, x, signals: state)
+    return Baseline(lambda key, x: (), lambda state, x, signals: value, lambda state, x, signals, weight=None: state)
 
 
 def leave_one_out() -> Baseline:
@@ -71,7 +73,7 @@ def moving_average(decay: float = 0.9) -> Baseline:
     return Baseline(
         lambda key, x: Average(jnp.zeros(()), jnp.zeros(())),
         lambda state, x, signals: state.mean,
-        lambda state, x, signals: _averaged(state, jnp.mean(signals), decay),
+        lambda state, x, signals, weight=None: _averaged(state, weighted_mean(signals, weight, sample_axes=1), decay),
     )
 
 
@@ -104,9 +106,9 @@ def network(hidden_sizes: Sequence[int] = (100,), *, optimizer: optax.GradientTr
         params = _net(x, hidden_sizes).init(key)
         return NetworkState(params, optimizer.init(params))
 
-    def update(state: NetworkState, x: Array, signals: Array) -> NetworkState:
+    def update(state: NetworkState, x: Array, signals: Array, weight: Array | None = None) -> NetworkState:
         def loss(params: Any) -> Array:
-            return jnp.mean((signals - predict(params, x, signals)) ** 2)
+            return weighted_mean((signals - predict(params, x, signals)) ** 2, weight, sample_axes=1)
 
         updates, opt_state = optimizer.update(jax.grad(loss)(state.params), state.opt_state, state.params)
         return NetworkState(optax.apply_updates(state.params, updates), opt_state)
@@ -136,7 +138,9 @@ def added(*parts: Baseline) -> Baseline:
     return Baseline(
         lambda key, x: tuple(part.init(k, x) for part, k in zip(parts, jax.random.split(key, len(parts)))),
         lambda state, x, signals: functools.reduce(jnp.add, each(lambda part: part.value, state, x, signals)),
-        lambda state, x, signals: tuple(each(lambda part: part.update, state, x, signals)),
+        lambda state, x, signals, weight=None: tuple(
+            each(lambda part: functools.partial(call, part.update, weight=weight), state, x, signals)
+        ),
         lambda state: functools.reduce(jnp.multiply, [part.scale(own) for part, own in zip(parts, state)]),
         any(part.needs_many_samples for part in parts),
     )
@@ -149,10 +153,11 @@ def normalized(inner: Baseline, decay: float = 0.9) -> Baseline:
     """
     decay = checks.real(decay, "decay", minimum=0.0, maximum=1.0)
 
-    def update(state: tuple, x: Array, signals: Array) -> tuple:
+    def update(state: tuple, x: Array, signals: Array, weight: Array | None = None) -> tuple:
         left = signals - inner.value(state[0], x, signals)
         # About its own mean: the centring of the inner baseline lags a step behind.
-        return inner.update(state[0], x, signals), _averaged(state[1], jnp.var(left), decay)
+        variance = weighted_mean((left - weighted_mean(left, weight, sample_axes=1)) ** 2, weight, sample_axes=1)
+        return call(inner.update, state[0], x, signals, weight=weight), _averaged(state[1], variance, decay)
 
     return Baseline(
         lambda key, x: (inner.init(key, x), Average(jnp.ones(()), jnp.zeros(()))),

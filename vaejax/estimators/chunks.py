@@ -20,8 +20,8 @@ Linear = Callable[[Key, int], tuple[LogTerms, Callable[..., Any]]]
 
 
 def bare(terms: LogTerms) -> LogTerms:
-    """The log-terms without the latents and the posterior, which only objectives on all draws at once could read."""
-    return terms._replace(latents=None, posterior=None)
+    """The log-terms without the latents and the posterior, which only objectives on all draws at once could read, and the weights."""
+    return terms._replace(latents=None, posterior=None, weight=None)
 
 
 def in_chunks(

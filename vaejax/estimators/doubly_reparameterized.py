@@ -20,10 +20,10 @@ from vaejax.estimators.base import (
     loss,
     refuse,
     trial,
-    weighted_mean,
 )
 from vaejax.estimators.chunks import bare, in_chunks
 from vaejax.estimators.roles import Roles, by_roles, sticking, together
+from vaejax.numerics import weighted_mean
 from vaejax.objectives import Objective, as_objective
 from vaejax.terms import log_terms
 from vaejax.types import (

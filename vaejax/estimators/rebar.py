@@ -11,7 +11,7 @@ import optax
 from vaejax import checks
 from vaejax.dists.factors import Factors, couple, factors, noise, score
 from vaejax.dists.factors import relax as relaxed_state
-from vaejax.estimators.base import Terms, gradient
+from vaejax.estimators.base import Terms, gradient, weighted_mean
 from vaejax.estimators.problem import (
     Problem,
     Values,
@@ -170,7 +170,8 @@ def _control_variate(
 
         def spread(tuned: tuple[Tuned, ...]) -> tuple[Array, list[Array]]:
             found = [_layer_gradient(place, one, start.critic) for place, one in zip(places, tuned)]
-            return sum(jnp.mean(place.q.sum_event(g**2)) for place, g in zip(places, found)), found  # type: ignore[return-value]
+            squares = jnp.asarray(sum(place.q.sum_event(g**2) for place, g in zip(places, found)))
+            return weighted_mean(squares, batch.weight, sample_axes=1), found
 
         slopes, cotangents = jax.grad(spread, has_aux=True)(now)
         updates, opt_state = tuner.update(slopes, state.opt_state, now)

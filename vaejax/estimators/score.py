@@ -203,7 +203,7 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
             return _weighted_scores(live, scored, left)
 
         result = gradient(made.objective, params, batch, step, draw, surrogate)
-        after = tuple(baseline.update(own, x, s) for own, s in zip(state.baselines, found))
+        after = tuple(call(baseline.update, own, x, s, weight=batch.weight) for own, s in zip(state.baselines, found))
         metrics = {**result.metrics, "signal_scale": scale.astype(result.objective.dtype)}
         return result._replace(metrics=metrics), ScoreState(after)
 
@@ -244,7 +244,7 @@ def _values(made: Problem, drawn: LogTerms, params: Params, key: Key, batch: Bat
     if made.objective.averages_draws:
         signal = made.values(drawn, step)
     else:
-        whole = made.objective(drawn, step=step)
+        whole = made.objective(drawn._replace(weight=batch.weight), step=step)
         signal = jnp.broadcast_to(made.num_samples * whole, drawn.log_prior.shape)
     return [signal] * len(layers(drawn.posterior, drawn.latents))
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from vaejax import checks
 from vaejax.dists.chain import drawing_order
 from vaejax.dists.factors import Factors, factors
-from vaejax.estimators.base import Terms, check_weight, peek_posterior, weighted_mean
+from vaejax.estimators.base import Terms, batch_metrics, check_weight, peek_posterior
 from vaejax.estimators.problem import Problem, check_layers, problem, sampled, stateless
+from vaejax.numerics import weighted_mean
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params
 
@@ -95,13 +96,10 @@ def weighted_estimate(made: Problem, params: Params, batch: Batch, step: Any, we
         drawn, weight, surrogate = weigh(params)
         values = jnp.sum(weight * made.values(drawn, step), 0)
         check_weight(batch.weight, values.shape)
-        mean = weighted_mean(values, batch.weight)
-        metrics = {
-            "objective": mean,
-            "log_likelihood": weighted_mean(jnp.sum(weight * drawn.log_likelihood, 0), batch.weight),
-            "kl": weighted_mean(jnp.sum(weight * (drawn.log_posterior - drawn.log_prior), 0), batch.weight),
-        }
-        return sign * (mean + weighted_mean(surrogate, batch.weight)), (values, jax.lax.stop_gradient(metrics))
+        kl = jnp.sum(weight * (drawn.log_posterior - drawn.log_prior), 0)
+        metrics = batch_metrics(values, jnp.sum(weight * drawn.log_likelihood, 0), kl, batch.weight)
+        value = metrics["objective"] + weighted_mean(surrogate, batch.weight)
+        return sign * value, (values, jax.lax.stop_gradient(metrics))
 
     (_, (values, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     return Estimate(values, grads, metrics, sign * metrics["objective"])

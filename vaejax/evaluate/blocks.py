@@ -80,7 +80,7 @@ def _block(function: Callable[[Key, Batch], dict[str, Any]], key: Key, block: Ba
                 f"{file} is damaged ({error}); delete it, and only its block is evaluated again"
             ) from error
     began = time.perf_counter()
-    found = {name: np.asarray(value) for name, value in function(key, block).items()}
+    found = {name: np.asarray(value) for name, value in function(key, block).items() if value is not None}
     if file is not None:
         partial = file.with_suffix(f".{os.getpid()}.npz")
         np.savez(partial, **found, **{_SECONDS: time.perf_counter() - began})  # type: ignore[arg-type]

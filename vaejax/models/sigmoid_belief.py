@@ -14,7 +14,7 @@ from vaejax import checks
 from vaejax.dists import Bernoulli, Chain, likelihoods
 from vaejax.dists.backend import Distribution
 from vaejax.nets import Network, mlp
-from vaejax.types import Array, Key, Model, Params, as_batch, default_float, observed
+from vaejax.types import Array, Key, Model, Params, as_batch, default_float, flat_examples
 
 
 class _Parts(NamedTuple):
@@ -112,9 +112,7 @@ def _init(parts: _Parts, key: Key, batch: Any = None) -> Params:
     data: tuple = ()
     if batch is not None:
         _check(parts, batch)
-        batch = as_batch(batch)
-        x = observed(batch).reshape(-1, *parts.x_shape)
-        data = (x, None if batch.mask is None else batch.mask.reshape(x.shape))
+        data = flat_examples(as_batch(batch), parts.x_shape)
     zeros = functools.partial(jnp.zeros, dtype=default_float())
     bias = parts.family.bias(*data) if data else zeros(parts.raw_shape)
     return {

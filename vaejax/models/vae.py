@@ -13,7 +13,7 @@ from vaejax import checks
 from vaejax.dists import diagonal_normal, likelihoods, standard_normal
 from vaejax.dists.backend import Distribution
 from vaejax.nets import Network, mlp
-from vaejax.types import Array, Key, Model, Params, as_batch, call, default_float, observed
+from vaejax.types import Array, Key, Model, Params, as_batch, call, default_float, flat_examples
 
 
 class _Parts(NamedTuple):
@@ -135,11 +135,9 @@ def _check(parts: _Parts, batch: Any) -> None:
 
 
 def _data(parts: _Parts, batch: Any) -> tuple[Array, Array | None]:
-    """The examples ``[n, *x_shape]`` and their mask, checked."""
+    """The examples ``[n, *x_shape]`` and their mask or weights, checked."""
     _check(parts, batch)
-    batch = as_batch(batch)
-    x = observed(batch).reshape(-1, *parts.x_shape)
-    return x, None if batch.mask is None else batch.mask.reshape(x.shape)
+    return flat_examples(as_batch(batch), parts.x_shape)
 
 
 def _posterior(

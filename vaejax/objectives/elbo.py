@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
+from vaejax.numerics import weighted_mean
 from vaejax.objectives.base import less_penalty, objective, scheduled
 from vaejax.types import Array, LogTerms
 
@@ -48,7 +49,8 @@ def elbo(
         free_bits: λ ≥ 0 nats for each latent dimension (or group) that cost nothing: its KL enters as max(λ, KL).
         free_bits_groups: None makes each dimension a group; an integer makes that many equal contiguous groups; a sequence names
             the group of each dimension.
-        free_bits_average: ``"minibatch"`` takes the mean KL over the batch inside the max, as published, broadcast back;
+        free_bits_average: ``"minibatch"`` takes the mean KL over the batch (weighted, where the terms carry weights) inside the max, as
+            published, broadcast back;
             ``"per_example"`` takes each example's own.
         capacity: C ≥ 0 nats, or a schedule ``step -> C``; β is then the γ of the paper.
         step: the training step, for schedules.
@@ -110,7 +112,8 @@ def _with_free_bits(
     parts = parts.reshape(*parts.shape[:batch_ndims], -1)
     grouped = parts @ _membership(parts.shape[-1], groups).astype(parts.dtype)
     if average == "minibatch":
-        mean = jnp.mean(grouped, axis=tuple(range(batch_ndims)))
+        by_group = jax.vmap(lambda values: weighted_mean(values, terms.weight), in_axes=-1)
+        mean = by_group(grouped)
         return jnp.broadcast_to(jnp.sum(jnp.maximum(mean, free_bits)), terms.log_prior.shape[1:])
     return jnp.sum(jnp.maximum(grouped, free_bits), axis=-1)
 

@@ -69,11 +69,13 @@ def measure(
     # Between blocks Ctrl-C is heard, and the bar moves.
     block_size = max(10, min(1000, _DRAWS_AT_ONCE // samples))
     found = evaluate.in_blocks(run, key, batch, block_size=block_size, progress=progress)
-    k = found["pareto_k"]
+    weight = found.get("weight")
+    counted = slice(None) if weight is None else weight > 0
+    k = found["pareto_k"][counted]
     return Results(
-        evaluate.mean_estimate(found["elbo"], found["elbo_error"]),
-        evaluate.mean_estimate(found["estimate"], found["standard_error"]),
-        float(np.median(found["effective_sample_size"])),
+        evaluate.mean_estimate(found["elbo"], found["elbo_error"], weight=weight),
+        evaluate.mean_estimate(found["estimate"], found["standard_error"], weight=weight),
+        float(np.median(found["effective_sample_size"][counted])),
         None if np.isnan(k).all() else int(np.sum(k > evaluate.pareto_threshold(samples))),
         samples,
         time.perf_counter() - start,

@@ -34,10 +34,12 @@ def all_finite(tree: Any) -> bool:
     return all(jax.device_get([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
-def mean(values: np.ndarray) -> float:
-    """The mean of the finite values; NaN where there is none."""
-    kept = values[np.isfinite(values)]
-    return float(kept.mean()) if kept.size else float("nan")
+def mean(values: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """The mean of the finite values, weighted by ``weight`` of the same shape; NaN where there is none."""
+    counted = np.isfinite(values) if weight is None else np.isfinite(values) & (weight > 0)
+    if not counted.any():
+        return float("nan")
+    return float(np.average(values[counted], weights=None if weight is None else weight[counted]))
 
 
 def with_skipping(

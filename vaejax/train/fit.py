@@ -33,7 +33,8 @@ class FitResult(NamedTuple):
     Attributes:
         state: the final training state; ``state.params`` are the parameters that the next step differentiates.
         history: one array over epochs for each of ``epoch`` (from 1, also when continuing), ``objective`` (what is optimised, mean
-            over the epoch's steps, dropout and annealing included), ``log_likelihood``, ``kl`` (unweighted), ``seconds`` (training alone;
+            over the epoch's rows, weighted by ``data.weight``, dropout and annealing included), ``log_likelihood``, ``kl`` (means over the
+            same rows with the same weights; β and free bits do not enter the KL), ``seconds`` (training alone;
             the first epoch compiles), with validation data ``validation_elbo`` and ``validation_standard_error`` (between examples),
             and with ``nonfinite="skip"`` ``skipped``.
         interrupted: whether Ctrl-C or SIGTERM ended it early; the state is then that of the last whole epoch.

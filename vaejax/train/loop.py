@@ -135,7 +135,9 @@ def _means(loop: Loop, metrics: dict[str, np.ndarray], progress: Progress, after
     # A last update that broke shows in no metric: the parameters themselves are asked too.
     if not finite.all_finite(after.params) or (loop.nonfinite == "stop" and not finite_metrics):
         _stop(loop, progress)
-    means = {name: finite.mean(values) for name, values in metrics.items()}
+    # Batches of unequal total weight: the mean over the epoch's rows is the weighted one.
+    weight = metrics.get("weight")
+    means = {name: finite.mean(values, weight) for name, values in metrics.items() if name != "weight"}
     return means if loop.nonfinite == "stop" else means | {"skipped": finite.skipped(progress.state, after)}
 
 
@@ -167,7 +169,7 @@ def _validation(loop: Loop) -> Callable[[TrainState, int], dict[str, float]]:
     def validate(state: TrainState, number: int) -> dict[str, float]:
         draw_key = jax.random.fold_in(key, number)
         values = _elbo(loop.model, num_samples, evaluation_params(state), draw_key, batch)
-        summary = evaluate.mean_estimate(values, jnp.zeros_like(values))
+        summary = evaluate.mean_estimate(values, weight=batch.weight)
         return {"validation_elbo": summary.mean, "validation_standard_error": summary.standard_error}
 
     return validate

@@ -10,7 +10,7 @@ from vaejax.evaluate.blocks import in_blocks
 from vaejax.evaluate.evidence.annealing import Settings, anneal, target, tuned
 from vaejax.evaluate.evidence.chains import Annealed, annealed, by_example, fingerprint, opened, settings_of
 from vaejax.evaluate.stream import BLOCK
-from vaejax.types import Array, Batch, Key, Model, Params
+from vaejax.types import Array, Batch, Key, Model, Params, as_batch
 
 
 def ais(
@@ -67,6 +67,7 @@ def ais(
         ((3,), (4, 3))
     """
     settings, betas = settings_of(num_temperatures, num_chains, num_leapfrog, start, schedule)
+    weight = as_batch(batch).weight
     batch, shape = opened(model, params, key, batch)
 
     def run(key: Key, block: Batch) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def ais(
         description="annealing",
     )
     result = annealed(found["log_weights"], found["acceptance"])
-    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *shape), result)
+    result = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *shape), result)
+    return result._replace(weight=weight)
 
 
 @functools.partial(compilation.static_jit, num_static=2, compiler=jax.jit)

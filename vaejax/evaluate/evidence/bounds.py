@@ -16,7 +16,7 @@ from vaejax.evaluate.evidence.importance import (
 )
 from vaejax.evaluate.stream import Summary, stream
 from vaejax.numerics import log_mean_exp
-from vaejax.types import Array, Key, LogTerms, Model, Params
+from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch
 
 
 class Iwae(NamedTuple):
@@ -25,10 +25,12 @@ class Iwae(NamedTuple):
     Attributes:
         estimate: ``[*batch]`` the mean over groups of K draws of log (1/K) Σ_k w_k, nats: an unbiased estimate of L_K ≤ log p(x).
         standard_error: ``[*batch]`` Monte Carlo standard error; NaN for one group.
+        weight: ``[*batch]`` the weights of the batch, for means over the examples (`mean_estimate`); None without.
     """
 
     estimate: Array
     standard_error: Array
+    weight: Array | None = None
 
 
 class Bounds(NamedTuple):
@@ -82,9 +84,10 @@ def bounds(
     kept = stream(_ALL, model, params, key, batch, num_samples=num_samples, chunk_size=num_draws)
     count, mean, squares = kept[1]
     error = jnp.sqrt(squares / jnp.where(count > 1, count - 1, jnp.nan) / count)
-    importance = log_marginal_of(kept[2], num_samples)
-    warn_untrustworthy(importance.pareto_k, num_samples)
-    return Bounds(elbo_of(kept[0]), Iwae(mean, error), importance)
+    weight = as_batch(batch).weight
+    importance = log_marginal_of(kept[2], num_samples)._replace(weight=weight)
+    warn_untrustworthy(importance.pareto_k, num_samples, weight)
+    return Bounds(elbo_of(kept[0])._replace(weight=weight), Iwae(mean, error, weight), importance)
 
 
 class _Groups(NamedTuple):

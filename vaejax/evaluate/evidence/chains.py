@@ -33,6 +33,7 @@ class Annealed(NamedTuple):
         log_weights: ``[C, *batch]`` each chain's log-weight; the mean of their exponentials estimates p(x) without bias (of an upper
             bound: that of exp(−log-weight) estimates 1/p(x)).
         acceptance: ``[*batch]`` of the HMC transitions, in the mean over temperatures; NaN where there are none (T = 1).
+        weight: ``[*batch]`` the weights of the batch, for means over the examples (`mean_estimate`); None without.
     """
 
     estimate: Array
@@ -40,6 +41,7 @@ class Annealed(NamedTuple):
     effective_sample_size: Array
     log_weights: Array
     acceptance: Array
+    weight: Array | None = None
 
 
 def sigmoid_schedule(num_temperatures: int, sharpness: float = 4.0) -> np.ndarray:

@@ -33,7 +33,8 @@ def exact_log_marginal(model: Model, params: Params, batch: Any, *, max_states: 
     Args:
         model: all its latents Bernoullis or one-hot categories, in one layer or several.
         params: its parameters.
-        batch: a `Batch` or an array ``[*batch, *event]``; masked entries drop out.
+        batch: a `Batch` or an array ``[*batch, *event]``; masked entries drop out. For a mean over the examples pass its weights on:
+            ``mean_estimate(exact_log_marginal(…), weight=batch.weight)``.
         max_states: how many joint states are summed at most.
 
     Raises:

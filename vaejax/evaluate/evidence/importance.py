@@ -19,7 +19,7 @@ from vaejax.numerics import (
     merge_moments,
     weight_moments,
 )
-from vaejax.types import Array, Key, LogTerms, Model, Params
+from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch
 
 
 class UntrustworthyEstimate(UserWarning):
@@ -37,12 +37,14 @@ class LogMarginal(NamedTuple):
         effective_sample_size: ``[*batch]`` (Σ w)²/Σ w², between 1 and S; a few means that a few samples decide the number.
         pareto_k: ``[*batch]`` k̂ of the weights' tail (`pareto_k`): above `pareto_threshold(S)` neither the estimate nor its standard
             error can be trusted. NaN where it is not defined: all latents discrete, or S below 21 (below some 50 it says little).
+        weight: ``[*batch]`` the weights of the batch, for means over the examples (`mean_estimate`); None without.
     """
 
     estimate: Array
     standard_error: Array
     effective_sample_size: Array
     pareto_k: Array | None = None
+    weight: Array | None = None
 
 
 class Elbo(NamedTuple):
@@ -53,12 +55,14 @@ class Elbo(NamedTuple):
         standard_error: ``[*batch]`` Monte Carlo standard error; NaN for one sample.
         log_likelihood: ``[*batch]`` E_q log p(x|z).
         kl: ``[*batch]`` KL(q(z|x) || p(z)), in closed form where one is known.
+        weight: ``[*batch]`` the weights of the batch, for means over the examples (`mean_estimate`); None without.
     """
 
     estimate: Array
     standard_error: Array
     log_likelihood: Array
     kl: Array
+    weight: Array | None = None
 
 
 def log_marginal(
@@ -81,7 +85,7 @@ def log_marginal(
         model: the model.
         params: its parameters.
         key: typed key.
-        batch: a `Batch` or an array ``[*batch, *event]``; masked entries drop out.
+        batch: a `Batch` or an array ``[*batch, *event]``; masked entries drop out, weights are kept for means over the examples.
         num_samples: S.
         chunk_size: samples held at once; None chooses from the size of an example.
         progress: True: a hundred examples at a time, under a bar; None: on a terminal only. The numbers are the same.
@@ -106,8 +110,8 @@ def log_marginal(
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
     kept = stream(WEIGHTS, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size, progress=progress)
-    found = log_marginal_of(kept, num_samples)
-    warn_untrustworthy(found.pareto_k, num_samples)
+    found = log_marginal_of(kept, num_samples)._replace(weight=as_batch(batch).weight)
+    warn_untrustworthy(found.pareto_k, num_samples, found.weight)
     return found
 
 
@@ -136,9 +140,8 @@ def elbo(
         Kingma & Welling 2014, eqs. 6 and 7.
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
-    return elbo_of(
-        stream(BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size, progress=progress)
-    )
+    kept = stream(BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size, progress=progress)
+    return elbo_of(kept)._replace(weight=as_batch(batch).weight)
 
 
 class _ElboSums(NamedTuple):
@@ -163,11 +166,12 @@ def elbo_of(kept: Any) -> Elbo:
     return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
 
 
-def warn_untrustworthy(k: Any, num_samples: int) -> None:
-    """Counts in a warning the examples whose k̂ is above the threshold; under tracing nothing can be said."""
-    if k is None or not checks.is_concrete(k):
+def warn_untrustworthy(k: Any, num_samples: int, weight: Any = None) -> None:
+    """Counts in a warning the examples of positive weight whose k̂ is above the threshold; under tracing nothing can be said."""
+    if k is None or not checks.is_concrete(k, weight):
         return
     limit, values = pareto_threshold(num_samples), np.asarray(k)
+    values = values if weight is None else values[np.asarray(weight) > 0]
     above = int(np.sum(values > limit))
     if above:
         warnings.warn(

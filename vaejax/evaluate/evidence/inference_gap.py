@@ -20,7 +20,7 @@ from vaejax.evaluate.evidence.families import Family, at_own, full_covariance, m
 from vaejax.evaluate.evidence.importance import elbo_of, log_marginal_of, warn_untrustworthy
 from vaejax.evaluate.evidence.lines import Evidence, exceeds
 from vaejax.evaluate.stream import BLOCK, check_hashable, compiled
-from vaejax.evaluate.summary import MeanEstimate, mean_estimate
+from vaejax.evaluate.summary import MeanEstimate, mean_estimate, moments
 from vaejax.objectives import elbo
 from vaejax.types import Array, Batch, EmptyState, Key, Model, Params
 
@@ -40,6 +40,7 @@ class InferenceGap(NamedTuple):
         source: of ``log_marginal``: ``"given"`` or ``"importance sampling from q*"``.
         steps: ``[P]`` the steps at which the search was looked at.
         trace: ``[P]`` mean ELBO at those, by the draws of the gradient: level at its end, or more steps are needed.
+        weight: ``[n]`` the weights of the batch, by which means over the examples are weighted; None without.
     """
 
     log_marginal: Array
@@ -52,10 +53,11 @@ class InferenceGap(NamedTuple):
     source: str
     steps: np.ndarray
     trace: np.ndarray
+    weight: np.ndarray | None = None
 
     def mean(self, name: str) -> MeanEstimate:
         """The mean over examples of one of the five, with both errors."""
-        return mean_estimate(getattr(self, name), self.standard_error[name])
+        return mean_estimate(getattr(self, name), self.standard_error[name], weight=self.weight)
 
     def __str__(self) -> str:
         names = ("log_marginal", "optimised", "amortised", "approximation", "amortisation")
@@ -133,7 +135,8 @@ def inference_gap(
     for value, name in ((num_steps, "num_steps"), (num_draws, "num_draws"), (num_samples, "num_samples")):
         checks.positive_int(value, name)
     checks.real(learning_rate, "learning_rate", minimum=0.0, open_minimum=True)
-    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model)._replace(weight=None))
+    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
+    batch, weight = batch._replace(weight=None), None if batch.weight is None else np.asarray(batch.weight)
     chosen = _family(model, params, key, batch, family)
     given = _given(evidence, len(batch.x))
     search = _Search(num_steps, num_draws, num_samples)
@@ -148,14 +151,14 @@ def inference_gap(
         found = {"optimised": best[0].estimate, "optimised_error": best[0].standard_error}
         found |= {"amortised": encoder[0].estimate, "amortised_error": encoder[0].standard_error}
         found |= {"log_marginal": best[1].estimate, "log_marginal_error": best[1].standard_error}
-        return found | {"pareto_k": best[1].pareto_k, "trace": jnp.tile(trace, (len(block.x), 1))}
+        return found | {"pareto_k": best[1].pareto_k, "trace": trace}
 
     kept = None if directory is None else (params, search, learning_rate, _recognised(model, chosen, params, batch))
     found = in_blocks(
         run, key, batch, block_size=block_size, directory=directory, settings=kept,
         progress=progress, description="optimising q",
     )  # fmt: skip
-    return _split(found, given, search)
+    return _split(found, given, search, weight)
 
 
 class _Search(NamedTuple):
@@ -197,7 +200,7 @@ def _given(evidence: Any, count: int) -> Evidence | None:
             f"evidence must have estimate and standard_error, as results of vaejax.evaluate do, got {type(evidence).__name__}; give "
             "arrays as vaejax.evaluate.Evidence(estimate, standard_error)"
         )
-    given = Evidence(np.asarray(evidence.estimate), np.asarray(evidence.standard_error))
+    given = Evidence(np.asarray(evidence.estimate), np.asarray(evidence.standard_error))  # of this batch's weights
     if given.estimate.shape != (count,) or given.standard_error.shape != (count,):
         raise ValueError(f"evidence must be of the same {count} examples, got shape {list(given.estimate.shape)}")
     return given
@@ -210,13 +213,15 @@ def _recognised(model: Model, family: Family, params: Params, batch: Batch) -> A
     return own, fingerprint(at_own(model, family), params, first._replace(context=(own, first.context)))
 
 
-def _split(found: dict[str, np.ndarray], given: Evidence | None, search: _Search) -> InferenceGap:
-    trace = found.pop("trace").mean(0)
-    best, source = Evidence(found["log_marginal"], found["log_marginal_error"]), "importance sampling from q*"
+def _split(
+    found: dict[str, np.ndarray], given: Evidence | None, search: _Search, weight: np.ndarray | None
+) -> InferenceGap:
+    trace = moments(found.pop("trace"), weight).mean
+    best, source = Evidence(found["log_marginal"], found["log_marginal_error"], weight), "importance sampling from q*"
     if given is not None and not exceeds(best, given):
         best, source = given, "given"
     if best is not given:
-        warn_untrustworthy(found["pareto_k"], search.num_samples)
+        warn_untrustworthy(found["pareto_k"], search.num_samples, weight)
     found |= {"log_marginal": best.estimate, "log_marginal_error": best.standard_error}
     each = {name: jnp.asarray(value) for name, value in found.items()}
     errors = {name: each[f"{name}_error"] for name in ("log_marginal", "optimised", "amortised")}
@@ -226,7 +231,7 @@ def _split(found: dict[str, np.ndarray], given: Evidence | None, search: _Search
     return InferenceGap(
         each["log_marginal"], each["optimised"], each["amortised"],
         each["log_marginal"] - each["optimised"], each["optimised"] - each["amortised"],
-        errors, each["pareto_k"], source, looks, trace,
+        errors, each["pareto_k"], source, looks, trace, weight,
     )  # fmt: skip
 
 
@@ -239,7 +244,7 @@ def _measured(model: Model, num_samples: int, params: Params, key: Key, batch: B
 def _optimise(
     model: Model, family: Family, search: _Search, params: Params, key: Key, batch: Batch, learning_rate: Any
 ) -> tuple[Any, Array]:
-    """The numbers of each example's q after the search, and the mean ELBO on its way, ``[P]``."""
+    """The numbers of each example's q after the search, and its ELBO on the way, ``[n, P]``."""
 
     def on_params(function: Callable) -> Callable:
         @functools.wraps(function)
@@ -262,9 +267,9 @@ def _optimise(
         own, moments = state
         estimate, _ = estimator.estimate(own, EmptyState(), jax.random.fold_in(key, index), batch)
         updates, moments = optimizer.update(estimate.grads, moments, own)
-        return (optax.apply_updates(own, updates), moments), jnp.mean(estimate.objective)
+        return (optax.apply_updates(own, updates), moments), estimate.objective
 
     own = family.begin(encode(model, params, batch))
     (own, _), values = jax.lax.scan(step, (own, optimizer.init(own)), jnp.arange(search.num_steps))
     looks = min(search.num_steps, 20)
-    return own, jnp.stack([part.mean() for part in jnp.array_split(values, looks)])
+    return own, jnp.stack([part.mean(0) for part in jnp.array_split(values, looks)], axis=-1)

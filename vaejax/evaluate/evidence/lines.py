@@ -39,10 +39,12 @@ class Evidence(NamedTuple):
     Attributes:
         estimate: ``[n]``.
         standard_error: ``[n]``, Monte Carlo; 0 where it is exact.
+        weight: ``[n]``, the weights of the examples; None without.
     """
 
     estimate: np.ndarray
     standard_error: np.ndarray
+    weight: np.ndarray | None = None
 
 
 class EvidenceReport(NamedTuple):
@@ -53,7 +55,7 @@ class EvidenceReport(NamedTuple):
         notes: what they say together.
         columns: per-example arrays ``[n]``: ``elbo``, ``iwae``, ``importance`` with ``…_error``; ``pareto_k``,
             ``effective_sample_size``; where they exist ``exact``, ``ais``, ``ais_error``, ``ais_acceptance``,
-            ``ais_effective_sample_size``, and ``gap`` (of as many simulated examples).
+            ``ais_effective_sample_size``, and ``gap`` (of as many simulated examples); ``weight`` for a batch with weights.
         best: the name of the line to quote: the exact one; AIS where it is above importance sampling by two paired standard errors; else
             the latter. Lower bounds in the mean, both.
         num_samples: S of importance sampling.
@@ -70,7 +72,8 @@ class EvidenceReport(NamedTuple):
         """The per-example numbers of the line to quote."""
         error = self.columns.get(f"{_column(self.best)}_error")
         estimate = self.values(self.best)
-        return Evidence(estimate, np.zeros_like(estimate) if error is None else error)
+        error = np.zeros_like(estimate) if error is None else error
+        return Evidence(estimate, error, self.columns.get("weight"))
 
     def values(self, name: str) -> np.ndarray:
         """The per-example numbers of a line by its name."""
@@ -90,8 +93,11 @@ def _column(name: str) -> str:
 
 def trust(columns: dict[str, np.ndarray], num_samples: int) -> str:
     """What Pareto k̂ and the effective sample size say of importance sampling."""
-    k, limit = columns["pareto_k"], pareto_threshold(num_samples)
-    size = f"median effective sample size {np.median(columns['effective_sample_size']):.1f} of {num_samples}"
+    limit, weight = pareto_threshold(num_samples), columns.get("weight")
+    k, sizes = (
+        columns[name] if weight is None else columns[name][weight > 0] for name in ("pareto_k", "effective_sample_size")
+    )
+    size = f"median effective sample size {np.median(sizes):.1f} of {num_samples}"
     if np.isnan(k).all():
         return f"importance sampling: {size}; Pareto k̂ is not defined for discrete latents or so few samples"
     above = int(np.sum(k > limit))
@@ -100,7 +106,8 @@ def trust(columns: dict[str, np.ndarray], num_samples: int) -> str:
 
 
 def _both(columns: dict[str, np.ndarray]) -> tuple[Evidence, Evidence]:
-    ours, other = (Evidence(columns[name], columns[f"{name}_error"]) for name in ("ais", "importance"))
+    weight = columns.get("weight")
+    ours, other = (Evidence(columns[name], columns[f"{name}_error"], weight) for name in ("ais", "importance"))
     return ours, other
 
 
@@ -108,15 +115,16 @@ def exceeds(first: Evidence, second: Evidence) -> bool:
     """Whether the first is above the second, paired, by two standard errors (of one example, none) and by more than rounding."""
     found = paired(first, second)
     error = 0.0 if np.isnan(found.standard_error) else found.standard_error
-    return found.mean > SIGNIFICANT * error + _ROUNDING * np.abs(second.estimate).max()
+    values = second.estimate if second.weight is None else second.estimate[np.asarray(second.weight) > 0]
+    return found.mean > SIGNIFICANT * error + _ROUNDING * np.abs(values).max()
 
 
 def compared(columns: dict[str, np.ndarray]) -> list[str]:
     """What AIS beside importance sampling says."""
-    if len(columns["ais"]) < 2:
-        return ["one example: AIS and importance sampling cannot be compared between examples"]
     ours, other = _both(columns)
     found = paired(ours, other)
+    if found.num_examples <= 1:
+        return ["one example: AIS and importance sampling cannot be compared between examples"]
     figure = f"AIS − IS = {found.mean:+.3f} ± {found.standard_error:.3f} nats, paired over examples"
     if exceeds(other, ours):
         return [f"{figure}: AIS needs more temperatures, importance sampling is the better bound"]

@@ -22,7 +22,7 @@ from vaejax.evaluate.evidence.enumeration import MAX_STATES, exact_log_marginal,
 from vaejax.evaluate.evidence.importance import UntrustworthyEstimate
 from vaejax.evaluate.evidence.lines import EvidenceReport, Line, best, compared, trust, two_sided
 from vaejax.evaluate.stream import BLOCK
-from vaejax.evaluate.summary import mean_estimate
+from vaejax.evaluate.summary import mean_estimate, representative_rows
 from vaejax.types import Batch, Key, Model, Params
 
 # Wu, Burda, Salakhutdinov & Grosse 2017, section 5: for a GPU and patience.
@@ -63,7 +63,7 @@ def evidence_report(
         num_chains: C.
         num_leapfrog: steps of a transition.
         start: where chains begin.
-        num_simulated: examples simulated for the gap; None takes as many as the batch has.
+        num_simulated: examples simulated for the gap; None takes as many as the batch has of positive weight.
         max_states: of discrete latents that are summed over.
         block_size: examples annealed between two looks at the disk and the bar; None takes fewer the longer the way is.
         directory: keeps what is done, so that the same call goes on there.
@@ -86,17 +86,18 @@ def evidence_report(
         ['ELBO', 'IWAE_50', 'IS_100', 'exact']
     """
     checks.key(key)
-    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model)._replace(weight=None))
+    batch, columns = _opened(model, batch)
     seen = peek_posterior(model, params, key, batch)
     if seen.batch_ndims != 1:
         raise ValueError(
             f"evidence_report needs a batch [n, *event], got {seen.batch_ndims} batch axes; reshape the data"
         )
     settings_of(num_temperatures, num_chains, num_leapfrog, start, None)
-    count = len(batch.x) if num_simulated is None else checks.positive_int(num_simulated, "num_simulated")
+    counted = int(np.sum(columns.get("weight", np.ones(len(batch.x))) > 0))
+    count = counted if num_simulated is None else checks.positive_int(num_simulated, "num_simulated")
     keys = jax.random.split(key, 3)
     folders = {name: None if directory is None else Path(directory) / name for name in ("bounds", "ais", "bdmc")}
-    lines, columns = _bounds(model, params, keys[0], batch, num_samples, num_draws, folders["bounds"], progress)
+    lines = _bounds(model, params, keys[0], batch, columns, num_samples, num_draws, folders["bounds"], progress)
     notes, reason = [trust(columns, num_samples)], unmovable(seen)
     if reason is None:
         chains = {
@@ -118,14 +119,29 @@ def evidence_report(
     return EvidenceReport(tuple(lines), tuple(notes), columns, best(lines, columns), num_samples)
 
 
+def _opened(model: Model, batch: Any) -> tuple[Batch, dict[str, np.ndarray]]:
+    """The batch on the device, and its weights as the first of the columns."""
+    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
+    columns = {} if batch.weight is None else {"weight": np.asarray(batch.weight)}
+    return batch._replace(weight=None), columns
+
+
 def _block_size(num_temperatures: int) -> int:
     """Examples for some minutes of annealing, and enough of them to fill a matrix product."""
     return max(10, min(BLOCK, 20_000 // max(1, num_temperatures)))
 
 
 def _bounds(
-    model: Model, params: Params, key: Key, batch: Batch, num_samples: int, num_draws: int, folder: Any, progress: Any
-) -> tuple[list[Line], dict[str, np.ndarray]]:
+    model: Model,
+    params: Params,
+    key: Key,
+    batch: Batch,
+    columns: dict[str, np.ndarray],
+    num_samples: int,
+    num_draws: int,
+    folder: Any,
+    progress: Any,
+) -> list[Line]:
     def run(key: Key, block: Batch) -> dict[str, Any]:
         with warnings.catch_warnings():  # a note counts them for all blocks together
             warnings.simplefilter("ignore", UntrustworthyEstimate)
@@ -138,21 +154,20 @@ def _bounds(
 
     began = time.perf_counter()
     settings = None if folder is None else (params, num_samples, num_draws, fingerprint(model, params, batch))
-    columns = in_blocks(
+    columns |= in_blocks(
         run, key, batch, directory=folder, settings=settings, progress=progress, description="importance sampling"
     )
     seconds = _seconds(began, folder)
-    refuse_nan(columns["importance"], "the log-weights")
+    weight = columns.get("weight")
+    refuse_nan(columns["importance"] if weight is None else columns["importance"][weight > 0], "the log-weights")
     names = {"elbo": "ELBO", "iwae": f"IWAE_{num_draws}", "importance": f"IS_{num_samples}"}
     says = {
         "elbo": "what training maximises; below log p(x) by KL(q(z|x) ‖ p(z|x)), the inference gap",
         "iwae": f"the mean of log of {num_draws} averaged importance weights: between the ELBO and log p(x)",
         "importance": f"log of the mean of {num_samples} importance weights; Pareto k̂ says whether to believe it",
     }
-    made = [
-        Line(names[n], mean_estimate(columns[n], columns[f"{n}_error"]), "lower bound", says[n], seconds) for n in names
-    ]
-    return made, columns
+    means = {n: mean_estimate(columns[n], columns[f"{n}_error"], weight=weight) for n in names}
+    return [Line(names[n], means[n], "lower bound", says[n], seconds) for n in names]
 
 
 def _annealed(
@@ -164,7 +179,7 @@ def _annealed(
     columns["ais_acceptance"] = np.asarray(found.acceptance)
     columns["ais_effective_sample_size"] = np.asarray(found.effective_sample_size)
     says = f"{options['num_chains']} chains from the {options['start']} to the posterior, each tuned by a pilot"
-    value = mean_estimate(found)
+    value = mean_estimate(found, weight=columns.get("weight"))
     return Line(f"AIS_{options['num_temperatures']}", value, "lower bound", says, _seconds(began, options["directory"]))
 
 
@@ -178,7 +193,7 @@ def _gap(
     options: dict[str, Any],
 ) -> Line:
     began = time.perf_counter()
-    rows = np.arange(count) % len(batch.x)
+    rows = representative_rows(len(batch.x), count, columns.get("weight"))
     context = jax.tree.map(lambda leaf: leaf[rows], batch.context)
     found = bdmc(model, params, key, num_examples=count, context=context, **options)
     columns["gap"] = np.asarray(found.gap)
@@ -196,5 +211,5 @@ def _seconds(began: float, folder: Path | None) -> float:
 def _exact(model: Model, params: Params, batch: Batch, max_states: int, columns: dict[str, np.ndarray]) -> Line:
     began = time.perf_counter()
     columns["exact"] = np.asarray(exact_log_marginal(model, params, batch, max_states=max_states))
-    value = mean_estimate(columns["exact"], np.zeros_like(columns["exact"]))
+    value = mean_estimate(columns["exact"], np.zeros_like(columns["exact"]), weight=columns.get("weight"))
     return Line("exact", value, "exact", "log p(x) summed over all states of the latents", time.perf_counter() - began)

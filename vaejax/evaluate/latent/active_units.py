@@ -11,9 +11,10 @@ import numpy as np
 from vaejax import checks, compilation
 from vaejax.dists import closed_form
 from vaejax.dists.factors import factors
+from vaejax.estimators.base import check_weight
 from vaejax.evaluate.encoding import alone, encode, posterior_mean, refuse_nan
 from vaejax.evaluate.stream import budget, check_hashable
-from vaejax.evaluate.summary import MeanEstimate, mean_estimate
+from vaejax.evaluate.summary import MeanEstimate, mean_estimate, moments
 from vaejax.terms import batch_shape
 from vaejax.types import Array, Batch, Key, Model, Params, call
 
@@ -26,26 +27,28 @@ class KlPerDimension(NamedTuple):
 
     Attributes:
         values: ``[n, D]`` of each example, in closed form.
-        mean: ``[D]`` over the examples.
-        standard_error: ``[D]`` of the mean, between examples; NaN for one.
+        mean: ``[D]`` over the examples, weighted by the weights of the batch.
+        standard_error: ``[D]`` of the mean, between examples (as in `MeanEstimate`); NaN for one.
+        weight: ``[n]`` the weights of the batch; None without.
     """
 
     values: np.ndarray
     mean: np.ndarray
     standard_error: np.ndarray
+    weight: np.ndarray | None = None
 
     @property
     def total(self) -> MeanEstimate:
         """The mean over examples of KL(q(z|x) ‖ p(z)), all dimensions together."""
         with np.errstate(invalid="ignore"):  # an infinite KL has an undefined spread
-            return mean_estimate(self.values.sum(1), np.zeros(len(self.values)))
+            return mean_estimate(self.values.sum(1), np.zeros(len(self.values)), weight=self.weight)
 
 
 class ActiveUnits(NamedTuple):
     """What each latent dimension carries, by two definitions, each ``[D]``.
 
     Attributes:
-        variance: Var_x(E[z_d|x]), between examples.
+        variance: Var_x(E[z_d|x]), between examples, which count as often as their weights say (as are all of these).
         variance_standard_error: how it would move with other examples.
         by_variance: whether it is above its threshold, as a bool.
         kl: mean over examples of KL(q(z_d|x) ‖ p(z_d)), nats; None where there is no closed form for single dimensions, as are the others.
@@ -83,7 +86,7 @@ def kl_per_dimension(model: Model, params: Params, batch: Any) -> KlPerDimension
         `KlPerDimension`.
 
     Raises:
-        ValueError: no closed form for single dimensions; weights; NaN in the data or from the encoder.
+        ValueError: no closed form for single dimensions; NaN in the data or from the encoder.
 
     Examples:
         >>> import jax, vaejax
@@ -129,7 +132,7 @@ def active_units(
         `ActiveUnits`.
 
     Raises:
-        ValueError: fewer than two examples, negative thresholds, latents in more than one array, no mean and no key, weights, NaN.
+        ValueError: fewer than two examples, negative thresholds, latents in more than one array, no mean and no key, NaN.
 
     Source:
         Burda, Grosse & Salakhutdinov 2016 (the variance, and its threshold 0.01).
@@ -151,17 +154,17 @@ def active_units(
     checks.real(kl_threshold, "kl_threshold", minimum=0.0)
     if key is not None:
         checks.key(key)
-    examples = opened_examples(model, params, batch, "active_units", at_least=2)
+    examples = present(opened_examples(model, params, batch, "active_units", at_least=2))
     keys = None if key is None else jax.random.split(key, len(examples.x))
     means = np.asarray(_means(model, params, keys, examples), np.float64)
     refuse_nan(means, "E[z|x]")
-    squares = ((means - means.mean(0)) ** 2).reshape(*means.shape[:2], -1).sum(2)
-    count = len(squares)
-    variance = squares.sum(0) / (count - 1)
+    squares = ((means - moments(means, examples.weight).mean) ** 2).reshape(*means.shape[:2], -1).sum(2)
+    spread = moments(squares, examples.weight)
+    variance = spread.mean * spread.total / (spread.total - 1)
     kl = known_kl(model, params, examples)
     return ActiveUnits(
         variance,
-        squares.std(0, ddof=1) / math.sqrt(count),
+        spread.standard_error,
         variance > variance_threshold,
         None if kl is None else kl.mean,
         None if kl is None else kl.standard_error,
@@ -191,23 +194,36 @@ def opened_examples(model: Model, params: Params, batch: Any, what: str, *, at_l
     """The batch on the device with one axis of examples, checked as data of the model.
 
     Raises:
-        TypeError, ValueError: from `checks.batch` and `log_terms`; traced values, weights, too few examples.
+        TypeError, ValueError: from `checks.batch` and `log_terms`; traced values, weights that are not one for each example, too few
+            examples (with weights, their sum).
     """
     if not checks.is_concrete(params, batch):
         raise TypeError(f"{what} compiles what it does itself and gives NumPy arrays; call it outside jit and vmap")
     check_hashable(model)
     examples = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
-    if examples.weight is not None:
-        raise ValueError(
-            f"{what} counts every example once, but the batch has weights; give batch._replace(weight=None), less any examples of weight 0"
-        )
     shape = batch_shape(model, params, jax.random.key(0), examples)
     if math.prod(shape) < at_least or not shape:
         raise ValueError(
             f"{what} compares examples and needs at least {at_least}, got batch shape {list(shape)} of q(z|x) for x of shape "
             f"{list(examples.x.shape)}; give more, along a leading axis"
         )
+    if examples.weight is not None:
+        check_weight(examples.weight, shape)
+        total = np.asarray(examples.weight, np.float64).sum()
+        if total < at_least:
+            raise ValueError(
+                f"{what} compares examples and needs weights that sum to at least {at_least}, got a sum of {total:g}; a weight says how "
+                "many rows an example stands for: scale the weights so that their sum is the number of independent examples"
+            )
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(shape) :]), examples)
+
+
+def present(examples: Batch) -> Batch:
+    """The examples of positive weight."""
+    if examples.weight is None:
+        return examples
+    rows = np.flatnonzero(np.asarray(examples.weight) > 0)
+    return jax.tree.map(lambda leaf: leaf[rows], examples)
 
 
 def by_single(function: Any, examples: Any, batch: Batch) -> Any:
@@ -222,11 +238,12 @@ def known_kl(model: Model, params: Params, examples: Batch) -> KlPerDimension | 
     if parts is None:
         return None
     values = np.asarray(parts, np.float64)
-    refuse_nan(values, "KL(q(z_d|x) ‖ p(z_d))")
+    weight = None if examples.weight is None else np.asarray(examples.weight, np.float64)
+    refuse_nan(values if weight is None else values[weight > 0], "KL(q(z_d|x) ‖ p(z_d))")
     # An infinite KL has an undefined spread.
     with np.errstate(invalid="ignore"):
-        spread = values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1], np.nan)
-    return KlPerDimension(values, values.mean(0), spread / math.sqrt(len(values)))
+        over_examples = moments(values, weight)
+    return KlPerDimension(values, over_examples.mean, over_examples.standard_error, weight)
 
 
 @functools.partial(compilation.static_jit, num_static=1, compiler=jax.jit)

@@ -13,11 +13,11 @@ from vaejax.dists import Binomial
 from vaejax.dists.backend import distrax
 from vaejax.dists.factors import factors, log_prob_entries
 from vaejax.evaluate.encoding import alone, encode, refuse_nan
-from vaejax.evaluate.latent.active_units import by_single, opened_examples
+from vaejax.evaluate.latent.active_units import by_single, opened_examples, present
 from vaejax.evaluate.simulate import batch_shape_of
 from vaejax.evaluate.stream import budget
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate
-from vaejax.types import Array, Batch, Key, Model, Params, call
+from vaejax.types import Array, Batch, Key, Model, Params, call, default_float
 
 # Components of the mixture that are encoded at once.
 _COMPONENTS = 256
@@ -35,7 +35,8 @@ class Aggregate(NamedTuple):
         marginal_kl: KL(q(z) ‖ p(z)) = E log q(z) − log p(z).
         total_correlation: KL(q(z) ‖ ∏_d q(z_d)); None where the dimensions of q(z|x) depend on each other.
         dimension_kl: Σ_d KL(q(z_d) ‖ p(z_d)); None where those of p(z) do, too.
-        num_components: how many of q(z) each draw saw: N, or the M of ``"stratified"``.
+        num_components: how many of q(z) each draw saw: N (with weights their sum), or the M of ``"stratified"``.
+        index_entropy: entropy of the index of an example, nats, for a batch with weights; None is log N.
     """
 
     mean_kl: MeanEstimate
@@ -43,11 +44,14 @@ class Aggregate(NamedTuple):
     marginal_kl: MeanEstimate
     total_correlation: MeanEstimate | None
     dimension_kl: MeanEstimate | None
-    num_components: int
+    num_components: float
+    index_entropy: float | None = None
 
     @property
     def ceiling(self) -> float:
-        """log N, nats: the most that the mutual information of N examples can come to."""
+        """The most that the mutual information can come to, nats: log N, or with weights the entropy of the index."""
+        if self.index_entropy is not None:
+            return self.index_entropy
         return math.log(self.mutual_information.num_examples)
 
 
@@ -66,6 +70,9 @@ def aggregate(
     q(z) is the mixture of the posteriors of the N given examples, each draw's own among them. The mutual information is therefore that
     between z and the index of an example, and at most log N: a value near it is a lower bound of the population's that more data would
     raise, and what it lacks is then in KL(q(z) ‖ p(z)) and the total correlation instead. Context and mask of an example travel with it.
+
+    With weights an example counts as often as its weight says, in q(z) and in every mean: q(z) = Σ_n w_n q(z|x_n) / Σ_n w_n, and the most
+    that the mutual information can come to is the entropy of the index.
 
     ``"full"`` evaluates all N components at all K·N draws (N = 10,000 and D = 50 take some ten seconds a draw on two CPU cores).
     ``"stratified"`` splits the shuffled examples into parts of M and takes only those of a draw's part: its own with weight 1/N, the
@@ -104,11 +111,15 @@ def aggregate(
     num_samples = checks.positive_int(num_samples, "num_samples")
     if checks.positive_int(batch_size, "batch_size") < 2:
         raise ValueError("batch_size must be at least 2: a draw's own component and one other")
-    examples = opened_examples(model, params, batch, "aggregate", at_least=2)
+    examples = present(opened_examples(model, params, batch, "aggregate", at_least=2))
     prior = call(model.prior, params, context=examples.context, mask=examples.mask)
     _check_shared(prior)
     count = len(examples.x)
     size = count if method == "full" else min(batch_size, count)
+    weight = None if examples.weight is None else np.asarray(examples.weight, np.float64)
+    share = np.full(count, 1 / count) if weight is None else weight / weight.sum()
+    if weight is not None:
+        examples = examples._replace(weight=jnp.asarray(count * share, default_float()))
     # Differences in float64, so that the parts add up to the whole.
     found = jax.tree.map(
         lambda v: np.asarray(v, np.float64), _compiled(model, num_samples, size, params, key, examples)
@@ -118,14 +129,16 @@ def aggregate(
     refuse_nan(found.joint, "log q(z)")
     kl, parts = found.log_posterior - found.log_prior, found.by_dimension
     # What float32 makes of −log N may lie below it.
-    joint = np.maximum(found.joint, -math.log(count))
+    joint = np.maximum(found.joint, np.log(share)[:, None])
+    mean_kl = _estimate(kl, weight)
     return Aggregate(
-        _estimate(kl),
-        _estimate(-joint),
-        _estimate(kl + joint),
-        None if parts is None else _estimate(joint - parts),
-        None if parts is None or not _factorises(prior) else _estimate(kl + parts),
-        size,
+        mean_kl,
+        _estimate(-joint, weight),
+        _estimate(kl + joint, weight),
+        None if parts is None else _estimate(joint - parts, weight),
+        None if parts is None or not _factorises(prior) else _estimate(kl + parts, weight),
+        mean_kl.num_examples if size == count else size,
+        None if weight is None else float(-(share * np.log(share)).sum()),
     )
 
 
@@ -146,12 +159,12 @@ class _Terms(NamedTuple):
     by_dimension: Any  # Σ_d of the same for each z_d, or None
 
 
-def _estimate(values: np.ndarray) -> MeanEstimate:
+def _estimate(values: np.ndarray, weight: np.ndarray | None) -> MeanEstimate:
     """From ``[N, K]``."""
     draws = values.shape[1]
     with np.errstate(invalid="ignore"):  # an infinite KL has an undefined spread
         error = values.std(1, ddof=1) / math.sqrt(draws) if draws > 1 else np.full(len(values), np.nan)
-        return mean_estimate(values.mean(1), error)
+        return mean_estimate(values.mean(1), error, weight=weight)
 
 
 def _check_shared(prior: Any) -> None:
@@ -235,7 +248,8 @@ def log_shares(
 ) -> tuple[Array, Array | None]:
     """log q(z) − log q(z|x), and Σ_d of the same for each z_d, ``[M, K]``, for the draws of M of N examples.
 
-    In differences from the draw's own component, which is exactly 0 among them: rounding cannot undercut −log N.
+    The weights of the components, where they have any, have the mean 1 over all N. In differences
+    from the draw's own component, which is exactly 0 among them: rounding cannot undercut −log N.
     """
     size, num_samples = draws.log_prob.shape
     chunk = min(size, _COMPONENTS)
@@ -244,6 +258,7 @@ def log_shares(
     owners = jnp.repeat(jnp.arange(size), num_samples)
     entries = sum(leaf.size for leaf in jax.tree.leaves(flat.z)) // len(owners)
     side = max(1, min(len(owners), budget() // (chunk * max(entries, 1))))
+    log_weight = None if components.weight is None else jnp.log(components.weight)
 
     def more(sums: tuple[Array, Array | None], position: Array) -> tuple[tuple[Array, Array | None], None]:
         chosen = jax.tree.map(lambda leaf: leaf[jnp.minimum(position, size - 1)], components)
@@ -253,6 +268,8 @@ def log_shares(
             owner, draw, running = item
             ratios = _log_ratios(posterior, draw, chunk)
             other = (position != owner) & (position < size)
+            if log_weight is not None:
+                ratios = jax.tree.map(lambda r: (r.T + log_weight[jnp.minimum(position, size - 1)]).T, ratios)
             return jax.tree.map(lambda so_far, r: jnp.logaddexp(so_far, _log_sum(r, other)), running, ratios)
 
         return jax.lax.map(add, (owners, flat, sums), batch_size=side), None
@@ -260,7 +277,9 @@ def log_shares(
     none = jax.tree.map(lambda leaf: jnp.full_like(leaf, -jnp.inf), (flat.log_prob, flat.parts))
     others, _ = jax.lax.scan(more, none, positions)
     own_weight, other_weight = log_weights(count, size)
-    joint, parts = jax.tree.map(lambda s: jnp.logaddexp(own_weight, other_weight + s), others)
+    own = own_weight + (jnp.zeros(len(owners)) if log_weight is None else log_weight[owners])
+    # Transposed, so that a number for each draw meets every dimension.
+    joint, parts = jax.tree.map(lambda s: jnp.logaddexp(own, other_weight + s.T).T, others)
     parts = None if parts is None else parts.sum(-1).reshape(size, num_samples)
     return joint.reshape(size, num_samples), parts
 

@@ -10,7 +10,7 @@ from vaejax import checks
 from vaejax.estimators.base import peek_posterior
 from vaejax.evaluate.latent.active_units import ActiveUnits, KlPerDimension, active_units, known_kl, opened_examples
 from vaejax.evaluate.latent.aggregate import Aggregate, aggregate
-from vaejax.evaluate.summary import MeanEstimate
+from vaejax.evaluate.summary import MeanEstimate, check_weight, count_in_words
 from vaejax.types import Key, Model, Params
 
 # Rows of the table in print.
@@ -87,13 +87,14 @@ class LatentReport(NamedTuple):
         )
 
 
-def collapse(kl: Any, *, epsilon: float = 0.01, delta: float = 0.01) -> Collapse:
+def collapse(kl: Any, *, epsilon: float = 0.01, delta: float = 0.01, weight: Any = None) -> Collapse:
     """Whether P_x[KL(q(z_d|x) ‖ p(z_d)) < ε] ≥ 1 − δ, for each dimension d.
 
     Args:
         kl: `KlPerDimension`, or its values ``[n, D]`` in nats.
         epsilon: ε, nats.
         delta: δ, between 0 and 1.
+        weight: ``[n]``, how many rows each example stands for; None takes the weights of a `KlPerDimension`.
 
     Returns:
         `Collapse`.
@@ -112,15 +113,21 @@ def collapse(kl: Any, *, epsilon: float = 0.01, delta: float = 0.01) -> Collapse
     epsilon = checks.real(epsilon, "epsilon", minimum=0.0, open_minimum=True)
     delta = checks.real(delta, "delta", minimum=0.0, maximum=1.0)
     values = np.asarray(kl.values if isinstance(kl, KlPerDimension) else kl, np.float64)
+    if weight is None and isinstance(kl, KlPerDimension):
+        weight = kl.weight
+    counts = check_weight(weight, len(values)) if values.ndim == 2 else None
+    if counts is not None:
+        values, counts = values[counts > 0], counts[counts > 0]
     if values.ndim != 2 or not values.size or np.isnan(values).any():
         raise ValueError(
             f"kl must be [n, D] nats without NaN, got shape {list(values.shape)}; vaejax.evaluate.kl_per_dimension gives it"
         )
-    below = (values < epsilon).sum(0)
-    share = below / len(values)
+    counts = np.ones(len(values)) if counts is None else counts
+    below, count = counts @ (values < epsilon), counts.sum()
+    share = np.minimum(below / count, 1.0)
     # In counts, so that 99 of 100 are 0.99 whatever 1 − 0.01 rounds to.
-    collapsed = len(values) - below <= delta * len(values) * (1 + 1e-12)
-    return Collapse(share, np.sqrt(share * (1 - share) / len(values)), collapsed, epsilon, delta)
+    collapsed = count - below <= delta * count * (1 + 1e-12)
+    return Collapse(share, np.sqrt(share * (1 - share) / count), collapsed, epsilon, delta)
 
 
 def latent_report(
@@ -213,7 +220,7 @@ def _whole(report: LatentReport) -> list[str]:
     closed = None if report.kl is None else report.kl.total
     also = "" if closed is None else f"  in closed form {closed.mean:.3f} ± {closed.standard_error:.3f}"
     lines = [
-        f"{mean.num_examples} examples; nats, mean ± standard error between examples{drawn}",
+        f"{count_in_words(mean.num_examples)} examples; nats, mean ± standard error between examples{drawn}",
         _line("mean KL(q(z|x) ‖ p(z))", mean) + also,
         _line("= mutual information I(x; z)", found.mutual_information) + f"  at most log N = {found.ceiling:.2f}",
         _line("+ KL(q(z) ‖ p(z))", found.marginal_kl),

@@ -10,8 +10,10 @@ import numpy as np
 from vaejax import checks, compilation
 from vaejax.dists import masked_log_prob
 from vaejax.evaluate.encoding import alone, encode, opened
+from vaejax.evaluate.latent.active_units import present
 from vaejax.evaluate.stream import budget, check_hashable
-from vaejax.evaluate.summary import MeanEstimate
+from vaejax.evaluate.summary import MeanEstimate, check_weight, whole
+from vaejax.numerics import weighted_mean
 from vaejax.terms import batch_shape
 from vaejax.types import Array, Batch, Key, Model, Params, call, declares, observed
 
@@ -24,8 +26,8 @@ class LatentUsage(NamedTuple):
         swapped: ``[n]`` the same with z ~ q(z|x_j), j another example at random.
         fall: ``[n]`` own − swapped: about 0 for an example whose latents the decoder does not use.
         standard_error: ``[n]`` Monte Carlo standard error of each fall, over draws and exchanges; NaN for one sample.
-        mean: the mean fall. Its error between examples counts each both as scored and as giving its latents (NaN for two examples, of
-            which there is one exchange only).
+        mean: the mean fall, weighted by the weights of the batch. Its error between examples counts each both as scored and as giving its
+            latents (NaN for two examples, of which there is one exchange only).
         fall_per_dimension: ``[n, d]`` where only z_d is another example's; None for latents that are not one vector, or unless wanted.
         mean_per_dimension: ``[d]`` mean falls, in the order of the dimensions; or None.
     """
@@ -55,7 +57,11 @@ def latent_usage(
     In each of S rounds every example is encoded, and scored with its own latents and with those of another one (a random cycle through
     all examples: none keeps its own); where the latents are one vector also with z_d alone exchanged, for each d. Mask and context stay
     with the example that is scored. A collapsed model, whose decoder ignores z or whose q(z|x) is the same for every x, has no fall. For
-    the exact posterior and data from the model the mean is KL(p(x,z) ‖ p(x)p(z)) + KL(p(x)p(z) ‖ p(x,z)): the mutual information and more.
+    With weights w, W their sum, an example gives its latents as often as its weight says: the
+    fall of x_i is Σ_{j≠i} w_j/(W − 1) times its fall with the latents of x_j. (The other
+    occurrences of x_i itself are the rest: they have no fall in the mean.) The entries of examples
+    of weight 0 are NaN. For the exact posterior and data from the model the mean is
+    KL(p(x,z) ‖ p(x)p(z)) + KL(p(x)p(z) ‖ p(x,z)): the mutual information and more.
 
     Costs S (d + 3) passes per example, 3 S without the dimensions; what is held at once does not grow with S.
 
@@ -63,7 +69,7 @@ def latent_usage(
         model: the model, its latents in one array or a pytree.
         params: its parameters.
         key: typed key.
-        batch: a `Batch` or an array ``[n, *event]`` of at least two examples; weights are not used.
+        batch: a `Batch` or an array ``[n, *event]`` of at least two examples (of positive weight).
         num_samples: S.
         per_dimension: exchange single dimensions too, where the latents are one vector.
 
@@ -87,23 +93,39 @@ def latent_usage(
     checks.key(key)
     checks.positive_int(num_samples, "num_samples")
     check_hashable(model)
-    batch = opened(model, batch, "latent_usage")._replace(weight=None)
-    count = len(batch.x)
-    if count < 2:
-        raise ValueError("latent_usage exchanges latents between examples, got 1 example; give at least 2")
+    batch = opened(model, batch, "latent_usage")
+    every = len(batch.x)
     shape = batch_shape(model, params, key, batch)
-    if shape != (count,):
+    if shape != (every,):
         raise ValueError(
             f"latent_usage needs examples along one axis, the model sees {list(shape)}; flatten them into [n, *event]"
         )
-    total, by_round = _falls(model, num_samples, per_dimension, params, key, batch)
+    weight = check_weight(batch.weight, every)
+    rows = np.arange(every) if weight is None else np.flatnonzero(weight)
+    if len(rows) < 2 or (weight is not None and weight.sum() <= 1):
+        raise ValueError(
+            "latent_usage exchanges latents between examples, got 1 example, or weights with a sum of at most 1; give at least 2 examples, "
+            "and weights that say how many rows each stands for"
+        )
+    weight = None if weight is None else weight[rows]
+    total, by_round = _falls(model, num_samples, per_dimension, params, key, present(batch))
     error = jnp.sqrt(total.squares[:, 0] / (num_samples * (num_samples - 1 if num_samples > 1 else jnp.nan)))
-    means = _means(*(np.asarray(v, np.float64) for v in (total.falls, total.given, by_round)))
+    falls, given, rounds = (np.asarray(v, np.float64) for v in (total.falls, total.given, by_round))
+    means = _means(falls, given, rounds, weight)
+    if weight is not None:
+        total, error = jax.tree.map(lambda leaf: _spread_out(leaf, rows, every), (total, error))
     fall = total.falls[:, 0]
     result = LatentUsage(total.own, total.own - fall, fall, error, means[0])
     if len(means) == 1:
         return result
     return result._replace(fall_per_dimension=total.falls[:, 1:], mean_per_dimension=means[1:])
+
+
+def _spread_out(values: Array, rows: np.ndarray, count: int) -> np.ndarray:
+    """The values of some rows among ``count``, the others NaN."""
+    every = np.full((count, *values.shape[1:]), np.nan, values.dtype)
+    every[rows] = values
+    return every
 
 
 class _Rounds(NamedTuple):
@@ -122,14 +144,17 @@ class _Rounds(NamedTuple):
     squares: Array
 
 
-def _means(falls: np.ndarray, given: np.ndarray, rounds: np.ndarray) -> tuple[MeanEstimate, ...]:
+def _means(
+    falls: np.ndarray, given: np.ndarray, rounds: np.ndarray, weight: np.ndarray | None
+) -> tuple[MeanEstimate, ...]:
     """The means of the columns of ``[n, V]``, with the jackknife error of a U-statistic of pairs and that of S rounds ``[S, V]``."""
-    count, num_samples = len(falls), len(rounds)
-    influence = falls + given
-    squares = ((influence - influence.mean(0)) ** 2).sum(0)
+    weight, num_samples = np.ones(len(falls)) if weight is None else weight, len(rounds)
+    count, influence = whole(weight.sum()), falls + given
+    squares = weight @ (influence - weight @ influence / count) ** 2
+    mean = weight @ falls / count
     between = np.sqrt(squares * (count - 1) / count) / (count - 2) if count > 2 else np.full(squares.shape, np.nan)
     sampling = rounds.std(0, ddof=1) / np.sqrt(num_samples) if num_samples > 1 else np.full(squares.shape, np.nan)
-    return tuple(MeanEstimate(float(m), float(b), float(s), count) for m, b, s in zip(falls.mean(0), between, sampling))
+    return tuple(MeanEstimate(float(m), float(b), float(s), count) for m, b, s in zip(mean, between, sampling))
 
 
 @functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)
@@ -142,7 +167,8 @@ def _falls(
         new = _round(model, per_dimension, params, jax.random.fold_in(key, index), batch)
         own, falls, given = (a + (b - a) / (index + 1) for a, b in zip(so_far[:3], new[:3]))
         squares = so_far.squares + (new.falls - so_far.falls) * (new.falls - falls)
-        return _Rounds(own, falls, given, squares), jnp.mean(new.falls, 0)
+        by_column = jax.vmap(lambda values: weighted_mean(values, batch.weight), in_axes=1)
+        return _Rounds(own, falls, given, squares), by_column(new.falls)
 
     shapes = jax.eval_shape(lambda key: _round(model, per_dimension, params, key, batch), key)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -174,7 +200,13 @@ def _round(model: Model, per_dimension: bool, params: Params, key: Key, batch: B
     size = entries * (2 + (z.shape[1] if singly else 0))
     scores = jax.lax.map(score, (z, others, batch), batch_size=max(1, min(count, budget() // size)))
     falls = scores[:, :1] - scores[:, 1:]
-    return _Rounds(scores[:, 0], falls, jnp.zeros_like(falls).at[giver].set(falls), jnp.zeros_like(falls))
+    received, given = falls, falls
+    if batch.weight is not None:
+        # The cycle visits each giver as often; their weights say how often they should.
+        weight = batch.weight.astype(falls.dtype)[:, None]
+        factor = weight * (count - 1) / (jnp.sum(weight) - 1)
+        received, given = factor[giver] * falls, factor * falls
+    return _Rounds(scores[:, 0], received, jnp.zeros_like(falls).at[giver].set(given), jnp.zeros_like(falls))
 
 
 def _exchanged(own: Any, other: Any, singly: bool) -> Any:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaejax.evaluate.samples.feature_space import feature_pair
-from vaejax.evaluate.summary import jackknife
+from vaejax.evaluate.samples.feature_space import FeatureSet, feature_pair
+from vaejax.evaluate.summary import count_in_words, jackknife
 
 _GROUPS = 10
 
@@ -21,16 +21,16 @@ class FrechetDistance(NamedTuple):
         floor: the distance between two random halves of ``a``, which differ by chance alone. Halves are smaller: where n and m are well
             above d, chance alone makes of the value some (1/n + 1/m) / (4/n) of it, half of it for n = m. A value far below that
             says that the sets share examples.
-        num_examples: n and m.
+        num_examples: n and m; of sets with weights, their sums.
     """
 
     value: float
     standard_error: float
     floor: float
-    num_examples: tuple[int, int]
+    num_examples: tuple[float, float]
 
     def __str__(self) -> str:
-        n, m = self.num_examples
+        n, m = map(count_in_words, self.num_examples)
         return f"{self.value:.4g} ± {self.standard_error:.2g} ({n} against {m} examples; two halves of the first: {self.floor:.4g})"
 
 
@@ -44,8 +44,8 @@ def frechet_distance(a: Any, b: Any, *, features: Callable | None = None) -> Fre
     no covariance is formed, and singular ones (n ≤ d) are no special case.
 
     Args:
-        a: the reference, such as held-out data, ``[n, *event]``.
-        b: the samples ``[m, *event]``.
+        a: the reference, such as held-out data, ``[n, *event]``; a `Batch` may carry weights, which enter the moments.
+        b: the samples ``[m, *event]``, likewise.
         features: ``[k, *event] -> [k, d]``, called on blocks of examples, each of which it treats on its own; None flattens.
 
     Returns:
@@ -63,14 +63,19 @@ def frechet_distance(a: Any, b: Any, *, features: Callable | None = None) -> Fre
         >>> round(frechet_distance(a, a + 2.0).value, 6)
         12.0
     """
-    a, b = feature_pair(a, b, features, minimum=4)
+    sets = feature_pair(a, b, features, minimum=4)
     # Fixed: the number must be the same each time, and not depend on the order in which classes were stored.
-    a, b = (x[np.random.default_rng(0).permutation(len(x))] for x in (a, b))
-    first, second = _fitted(a), _fitted(b)
-    left_out = [_without_groups(a, first, second), _without_groups(b, second, first)]
-    errors = [jackknife(np.array(distances)) for distances in left_out]
-    floor = _distance(_fitted(a[::2]), _fitted(a[1::2]))
-    return FrechetDistance(_distance(first, second), float(np.hypot(*errors)), floor, (len(a), len(b)))
+    orders = [np.random.default_rng(0).permutation(len(s.x)) for s in sets]
+    a, b = (FeatureSet(s.x[order], s.weight[order]) for s, order in zip(sets, orders))
+    fits = [_fitted(s.x, s.weight) for s in (a, b)]
+    left_out = [_without_groups(a.x, fits[0], fits[1], a.weight), _without_groups(b.x, fits[1], fits[0], b.weight)]
+    # Whole rows are left out, and occurrences of a row are independent examples: hence fewer of them, in the mean of the weights.
+    errors = [
+        jackknife(np.array(distances)) * np.sqrt(s.weight.sum() / (s.weight**2).sum())
+        for distances, s in zip(left_out, (a, b))
+    ]
+    halves = (_fitted(a.x[first::2], a.weight[first::2]) for first in (0, 1))
+    return FrechetDistance(_distance(*fits), float(np.hypot(*errors)), _distance(*halves), (a.total, b.total))
 
 
 class _Gaussian(NamedTuple):
@@ -80,9 +85,11 @@ class _Gaussian(NamedTuple):
     root: np.ndarray
 
 
-def _fitted(x: np.ndarray) -> _Gaussian:
-    mean = x.mean(0)
-    return _Gaussian(mean, np.asarray(np.linalg.qr((x - mean) / np.sqrt(len(x) - 1), mode="r")))
+def _fitted(x: np.ndarray, weight: np.ndarray | None = None) -> _Gaussian:
+    weight = np.ones(len(x)) if weight is None else weight
+    mean = weight @ x / weight.sum()
+    roots = np.sqrt(weight / (weight.sum() - 1))[:, None]
+    return _Gaussian(mean, np.asarray(np.linalg.qr(roots * (x - mean), mode="r")))
 
 
 def _distance(a: _Gaussian, b: _Gaussian) -> float:
@@ -91,19 +98,22 @@ def _distance(a: _Gaussian, b: _Gaussian) -> float:
     return max(float(value), 0.0)
 
 
-def _without_groups(x: np.ndarray, own: _Gaussian, other: _Gaussian) -> list[float]:
+def _without_groups(x: np.ndarray, own: _Gaussian, other: _Gaussian, weight: np.ndarray | None = None) -> list[float]:
     """The distance of ``x`` without each of its groups in turn; one eigenvalue problem each, by differences of sums."""
-    count, groups = len(x), min(_GROUPS, len(x))
-    centred = x - own.mean
+    weight = np.ones(len(x)) if weight is None else weight
+    groups = min(_GROUPS, len(x))
+    # Rows times the roots of their weights: squares and products of these are weighted.
+    roots = np.sqrt(weight)[:, None]
+    centred = roots * (x - own.mean)
     norms = (centred**2).sum(1)
     # tr (Σ_x Σ)^{1/2} is the sum of the roots of the eigenvalues of R Σ_x Rᵀ.
     across = centred @ other.root.T
     total, scale = across.T @ across, (other.root**2).sum()
     found = []
     for group in range(groups):
-        out = np.arange(count) % groups == group
-        rest = count - out.sum()
-        shift, moved = -centred[out].sum(0) / rest, -across[out].sum(0) / rest
+        out = np.arange(len(x)) % groups == group
+        rest = weight.sum() - weight[out].sum()
+        shift, moved = (-(roots[out] * values[out]).sum(0) / rest for values in (centred, across))
         product = (total - across[out].T @ across[out] - rest * np.outer(moved, moved)) / (rest - 1)
         cross = np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0.0)).sum()
         trace = (norms.sum() - norms[out].sum() - rest * (shift**2).sum()) / (rest - 1)

@@ -55,8 +55,8 @@ def mmd(
     with n + m.
 
     Args:
-        a: examples ``[n, *event]``.
-        b: examples ``[m, *event]``.
+        a: examples ``[n, *event]``; a `Batch` may carry weights: an example of weight 2 counts, and is permuted, as two.
+        b: examples ``[m, *event]``, likewise.
         features: ``[k, *event] -> [k, d]``, called on blocks of examples, each of which it treats on its own; None flattens.
         bandwidth: h; None takes the median distance between examples of both sets (of 2,000 of them, evenly spaced). To compare
             values, fix it.
@@ -85,27 +85,47 @@ def mmd(
         checks.real(bandwidth, "bandwidth", minimum=0.0, open_minimum=True)
     rng = None if key is None else generator(key)
     a, b = feature_pair(a, b, features, minimum=3)
-    count, both = len(a), np.concatenate([a, b])
+    count, both, weight = len(a.x), np.concatenate([a.x, b.x]), np.concatenate([a.weight, b.weight])
     both -= both.mean(0)  # squared distances lose no digits to a common offset
-    width = _median_distance(both) if bandwidth is None else float(bandwidth)
-    members = np.zeros((len(both), 1 + (num_permutations if rng is not None else 0)))
-    members[:count] = 1.0
+    width = _median_distance(both, weight) if bandwidth is None else float(bandwidth)
+    units = _units(weight)
+    inside = np.zeros((len(units.row), 1 + (num_permutations if rng is not None else 0)))
+    inside[units.row < count] = 1.0
     if rng is not None:
-        members[:, 1:] = rng.permuted(members[:, 1:], axis=0)
-    to_a, total = _row_sums(both, width, members)
-    values = _values(to_a, total, members, count)
+        inside[:, 1:] = rng.permuted(inside[:, 1:], axis=0)
+    members = np.add.reduceat(inside * units.size[:, None], np.unique(units.row, return_index=True)[1])
+    to_a, total = _row_sums(both, width, members, weight)
+    values = _values(to_a, total, members, weight, units.size**2 @ inside, units.size @ units.size)
     p_value = float("nan")
     if rng is not None:
         # Divisions that are the given one under another name must not miss it by rounding.
         p_value = float(np.mean(values >= values[0] - 1e-12))
-    error = _jackknife(to_a[:, 0], total, count)
+    error = _jackknife(to_a[:, 0], total, count, weight)
     return MMD(float(values[0]), error, p_value, width, members.shape[1] - 1)
 
 
-def _median_distance(x: np.ndarray) -> float:
+class _Units(NamedTuple):
+    """What is permuted: each example in parts of weight 1, and what is left over."""
+
+    row: np.ndarray
+    size: np.ndarray
+
+
+def _units(weight: np.ndarray) -> _Units:
+    counts = np.ceil(weight).astype(int)
+    row = np.repeat(np.arange(len(weight)), counts)
+    size = np.ones(len(row))
+    size[np.cumsum(counts) - 1] = weight - (counts - 1)
+    return _Units(row, size)
+
+
+def _median_distance(x: np.ndarray, weight: np.ndarray) -> float:
     from scipy.spatial.distance import pdist
 
-    some = x[np.linspace(0, len(x) - 1, min(len(x), _FOR_MEDIAN)).astype(int)]
+    # The examples at even steps among their occurrences.
+    count = max(int(weight.sum()), 2)
+    steps = np.linspace(0, count - 1, min(count, _FOR_MEDIAN)).astype(int)
+    some = x[np.searchsorted(np.cumsum(weight), steps + 0.5)]
     median = float(np.median(pdist(some)))
     if median == 0:
         raise ValueError(
@@ -114,8 +134,10 @@ def _median_distance(x: np.ndarray) -> float:
     return median
 
 
-def _row_sums(x: np.ndarray, width: float, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each example's kernel with the others, summed over the members of each first set ``[N, R + 1]`` and over all ``[N]``."""
+def _row_sums(
+    x: np.ndarray, width: float, members: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each example's kernel with the others, summed over the members of each first set ``[N, R + 1]`` and over all ``[N]``, weighted."""
     from sklearn.metrics.pairwise import rbf_kernel
 
     total, to_a = np.empty(len(x)), np.empty(members.shape)
@@ -124,26 +146,40 @@ def _row_sums(x: np.ndarray, width: float, members: np.ndarray) -> tuple[np.ndar
         rows = slice(first, min(first + block, len(x)))
         kernel = rbf_kernel(x[rows], x, gamma=0.5 / width**2)
         kernel[np.arange(len(kernel)), np.arange(first, first + len(kernel))] = 0.0
-        total[rows], to_a[rows] = kernel.sum(1), kernel @ members
+        total[rows], to_a[rows] = kernel.sum(1) if weight is None else kernel @ weight, kernel @ members
     return to_a, total
 
 
-def _values(to_a: np.ndarray, total: np.ndarray, members: np.ndarray, count: int) -> np.ndarray:
-    """MMD² for each division."""
-    rest = len(total) - count
+def _values(
+    to_a: np.ndarray, total: np.ndarray, members: np.ndarray, weight: np.ndarray, alone_a: Any, alone: Any
+) -> np.ndarray:
+    """MMD² for each division.
+
+    ``members``: the weight of each example in the first set. ``alone_a``, ``alone``: Σ of the squared sizes of the units there and of all,
+    which are the pairs of a unit with itself; units of one example differ by nothing, so that their kernel is 1.
+    """
+    rest = weight[:, None] - members
     within_a = (members * to_a).sum(0)
     across = total @ members - within_a
-    within_b = total.sum() - within_a - 2 * across
-    return within_a / (count * (count - 1)) + within_b / (rest * (rest - 1)) - 2 * across / (count * rest)
+    within_b = weight @ total - within_a - 2 * across
+    n, m = members.sum(0), rest.sum(0)
+    pairs_a, pairs_b = n**2 - alone_a, m**2 - (alone - alone_a)
+    within_a = within_a + (members**2).sum(0) - alone_a
+    within_b = within_b + (rest**2).sum(0) - (alone - alone_a)
+    return within_a / pairs_a + within_b / pairs_b - 2 * (across + (members * rest).sum(0)) / (n * m)
 
 
-def _jackknife(to_a: np.ndarray, total: np.ndarray, count: int) -> float:
+def _jackknife(to_a: np.ndarray, total: np.ndarray, count: int, weight: np.ndarray) -> float:
     """The delete-one jackknife of both sets: exact, since leaving one out takes its row from the sums."""
     to_b = total - to_a
     errors = []
-    for own, other, n in ((to_a[:count], to_b[:count], count), (to_b[count:], to_a[count:], len(total) - count)):
-        m = len(total) - n
-        within = (own.sum() - 2 * own) / ((n - 1) * (n - 2))
-        across = (other.sum() - other) / ((n - 1) * m)
-        errors.append(jackknife(within - 2 * across))
+    for own, other, w, m in (
+        (to_a[:count], to_b[:count], weight[:count], weight[count:].sum()),
+        (to_b[count:], to_a[count:], weight[count:], weight[:count].sum()),
+    ):
+        # The other occurrences of the same example are as near as can be.
+        n, own = w.sum(), own + w - 1
+        within = (w @ own - 2 * own) / ((n - 1) * (n - 2))
+        across = (w @ other - other) / ((n - 1) * m)
+        errors.append(jackknife(within - 2 * across, w))
     return float(np.hypot(*errors))
