@@ -13,6 +13,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from vaejax import random
 from vaejax.dists.backend import Distribution
+from vaejax.dists.counts import LARGEST_EXACT, binomial_log_prob, rounded_normal
+from vaejax.dists.special import relative_excess
 from vaejax.types import Array, Key
 
 # Factors in a product, the fastest first; beyond 16 XLA's CPU loops stop unrolling.
@@ -23,7 +25,7 @@ _GROUPS = (7, 8, 4, 5, 16, 10, 6, 9, 14, 3, 11, 12, 13, 15, 2)
 def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_ndims: int = 1) -> Array:
     """Σ over the event of x·l − n·softplus(l): the log-probability of binary data, of binomial data up to its coefficient.
 
-    Exact to rounding wherever n·l is finite. Differentiable any number of times, forwards and backwards, in ``x`` and
+    Exact to rounding wherever n·l is finite, and the limit at logits of ±∞. Differentiable any number of times, forwards and backwards, in ``x`` and
     ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
 
     Args:
@@ -64,7 +66,9 @@ def _fused(n: float, x: Array, logits: Array) -> Array:
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + pad[-1:])
         logits, group = jnp.pad(logits, pad, constant_values=-1e9), 8
     excess = jnp.exp(-jnp.abs(logits))
-    linear = x * logits - n * jnp.maximum(logits, 0)
+    # x·l − n·max(l, 0) with one factor, whose product with ±∞ is the limit: 0 for an outcome that is certain.
+    coefficient = x - jnp.where(logits < 0, 0, n)
+    linear = jnp.where(coefficient == 0, 0, coefficient * logits)
     # Entry j goes to product j mod (size / group): neighbours to neighbouring products, which vectors then hold.
     shape = (*linear.shape[:-1], group, linear.shape[-1] // group)
     excess = jnp.broadcast_to(excess, linear.shape).reshape(shape)
@@ -99,15 +103,61 @@ def _fused_jvp(n: float, primals: tuple[Array, Array], tangents: tuple[Array, Ar
     if type(logits_dot) is not SymbolicZero:
         tangent += jnp.sum((x - n * jax.nn.sigmoid(logits)) * logits_dot, -1)
     if type(x_dot) is not SymbolicZero:
-        tangent += jnp.sum(logits * x_dot, -1)
+        limits = jnp.finfo(logits.dtype)
+        tangent += jnp.sum(jnp.clip(logits, limits.min, limits.max) * x_dot, -1)
     return value, tangent
 
 
 _fused.defjvp(_fused_jvp, symbolic_zeros=True)
 
 
+@jax.custom_jvp
+def entry_log_probs(x: Array, logits: Array) -> Array:
+    """x·l − softplus(l) for each entry: `logits_log_prob` before its sum, linear in x."""
+    coefficient = x - jnp.where(logits < 0, 0, 1)
+    linear = jnp.where(coefficient == 0, 0, coefficient * logits)
+    return linear - jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+@entry_log_probs.defjvp
+def _entry_log_probs_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, logits), (x_dot, logits_dot) = primals, tangents
+    limits = jnp.finfo(logits.dtype)
+    tangent = (x - jax.nn.sigmoid(logits)) * logits_dot + jnp.clip(logits, limits.min, limits.max) * x_dot
+    return entry_log_probs(x, logits), tangent
+
+
+@jax.custom_jvp
+def divergence(q_logits: Array, p_logits: Array) -> Array:
+    """KL between Bernoullis, entry by entry: not negative, symmetric in the outcomes, and the limit at logits of ±∞."""
+    gap = jnp.where(q_logits == p_logits, 0, p_logits - q_logits)
+    is_near = jnp.abs(gap) < 1
+    near = jnp.where(is_near, gap, 0)
+
+    def outcome(sign: float) -> Array:
+        q, p = (jax.nn.sigmoid(sign * logits) for logits in (q_logits, p_logits))
+        # log p / q, without the difference of two softplus where they are nearly equal.
+        small = -jnp.log1p(jax.nn.sigmoid(-sign * q_logits) * jnp.expm1(-sign * near))
+        large = jax.nn.softplus(-sign * q_logits) - jax.nn.softplus(-sign * p_logits)
+        return relative_excess(q, p, jnp.where(is_near, small, large))
+
+    return outcome(1) + outcome(-1)
+
+
+@divergence.defjvp
+def _divergence_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (q_logits, p_logits), (q_dot, p_dot) = primals, tangents
+    q, p = jax.nn.sigmoid(q_logits), jax.nn.sigmoid(p_logits)
+    # A certain outcome has no slope, whose product with an infinite logit would be NaN.
+    gap = jnp.where(q_logits == p_logits, 0, q_logits - p_logits)
+    slope = jnp.clip(gap, -1e30, 1e30) * q * jax.nn.sigmoid(-q_logits)
+    return divergence(q_logits, p_logits), slope * q_dot + (p - q) * p_dot
+
+
 class Binomial(Distribution):
     """Independent counts out of ``total_count`` with success probability sigmoid(logits), summed over the event.
+
+    Draws of a variance above 1e4 are those of `counts.rounded_normal`.
 
     Attributes:
         logits: ``[*batch, *event]``.
@@ -134,7 +184,7 @@ class Binomial(Distribution):
         return self.logits.shape[: self.logits.ndim - self.event_ndims]
 
     def log_prob(self, value: Array) -> Array:
-        """Σ log C(n, x) + x·l − n·softplus(l); exact for |l| up to 1e4 and beyond."""
+        """Σ log C(n, x) + x·l − n·softplus(l); exact for |l| up to 1e4 and beyond, and the limit at ±∞."""
         return self._log_prob(value, self.logits, None)
 
     def masked_log_prob(self, value: Array, mask: Array) -> Array:
@@ -145,18 +195,24 @@ class Binomial(Distribution):
         return self._log_prob(jnp.where(mask, value, 0), logits, mask)
 
     def _log_prob(self, value: Array, logits: Array, mask: Array | None) -> Array:
-        value = jnp.asarray(value).astype(jnp.promote_types(logits.dtype, jnp.float32))
-        fused = logits_log_prob(value, logits, total_count=self.total_count, event_ndims=self.event_ndims)
         if self.total_count == 1:
-            return fused
-        n, gammaln = float(self.total_count), jax.scipy.special.gammaln
-        entries = gammaln(n + 1) - gammaln(value + 1) - gammaln(n - value + 1)
+            return logits_log_prob(value, logits, event_ndims=self.event_ndims)
+        entries = binomial_log_prob(value, logits, self.total_count)
         entries = entries if mask is None else jnp.where(mask, entries, 0)
-        # Taken on x alone, before it meets the K samples.
-        return fused + jnp.sum(entries, axis=tuple(range(-self.event_ndims, 0)))
+        return jnp.sum(entries, axis=tuple(range(-self.event_ndims, 0)))
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return jax.random.binomial(key, self.total_count, self.probs, (n, *self.logits.shape)).astype(self.logits.dtype)
+        total, shape = float(self.total_count), (n, *self.logits.shape)
+        failure, variance = jax.nn.sigmoid(-self.logits), self.variance()
+        is_exact = variance <= LARGEST_EXACT
+        # JAX's sampler does not end where the probability is NaN.
+        exact = jax.random.binomial(key, total, jnp.where(is_exact, self.probs, 0), shape)
+        if self.total_count / 4 > LARGEST_EXACT:
+            z = random.normal(random.fold_in(key, 1), shape, self.probs.dtype)
+            cumulants = variance, failure - self.probs, 1 - 6 * self.probs * failure
+            large = rounded_normal(z, self.mean(), *cumulants)
+            exact = jnp.where(is_exact, exact, jnp.clip(large, 0, total))
+        return jnp.where(jnp.isnan(self.probs), jnp.nan, exact).astype(self.logits.dtype)
 
     @property
     def probs(self) -> Array:
@@ -165,11 +221,15 @@ class Binomial(Distribution):
 
     def mean(self) -> Array:
         """n·sigmoid(l) ``[*batch, *event]``."""
-        return self.total_count * self.probs
+        return float(self.total_count) * self.probs
+
+    def mode(self) -> Array:
+        """⌊(n + 1)·p⌋, at most n."""
+        return jnp.minimum(jnp.floor((self.total_count + 1.0) * self.probs), float(self.total_count))
 
     def variance(self) -> Array:
         """n·p·(1−p)."""
-        return self.total_count * self.probs * jax.nn.sigmoid(-self.logits)
+        return float(self.total_count) * self.probs * jax.nn.sigmoid(-self.logits)
 
 
 class Bernoulli(Binomial):
@@ -190,7 +250,11 @@ class Bernoulli(Binomial):
 
     def entropy(self) -> Array:
         """−Σ p log p + (1−p) log(1−p)."""
-        return -logits_log_prob(self.probs, self.logits, event_ndims=self.event_ndims)
+        # Beyond 1e4 one factor of each term is 0, and so is the slope.
+        logits = jnp.clip(self.logits, -1e4, 1e4)
+        entries = jax.nn.sigmoid(logits) * jax.nn.softplus(-logits)
+        entries += jax.nn.sigmoid(-logits) * jax.nn.softplus(logits)
+        return jnp.sum(entries, axis=tuple(range(-self.event_ndims, 0)))
 
     def mode(self) -> Array:
         """1 where p > ½."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.dists.backend import Distribution
+from vaejax.dists.special import relative_excess
 from vaejax.types import Array, Key
 
 
@@ -46,12 +47,15 @@ class OneHotCategorical(Distribution):
     @property
     def probs(self) -> Array:
         """``[*batch, *groups, n]``."""
-        return jax.nn.softmax(self.logits, axis=-1)
+        return probs(self.logits)
 
     def log_prob(self, value: Array) -> Array:
-        """Σ over groups and categories of value · log p."""
+        """Σ over groups and categories of value · log p; −∞ where a category that cannot occur has a share."""
         value = jnp.asarray(value).astype(self.logits.dtype)
-        return jnp.sum(value * log_probs(self.logits), tuple(range(-self.event_ndims, 0)))
+        log_p = log_probs(self.logits)
+        axes = tuple(range(-self.event_ndims, 0))
+        is_impossible = jnp.any((log_p <= _impossible(log_p)) & (value > 0), axes)
+        return jnp.where(is_impossible, -jnp.inf, jnp.sum(value * log_p, axes))
 
     def _sample_n(self, key: Key, n: int) -> Array:
         index = jax.random.categorical(key, self.logits, axis=-1, shape=(n, *self.logits.shape[:-1]))
@@ -70,6 +74,34 @@ class OneHotCategorical(Distribution):
         return -self.log_prob(self.probs)
 
 
+def probs(logits: Array) -> Array:
+    """softmax over the last axis; a logit of +∞ is a certain category."""
+    return jax.nn.softmax(jnp.minimum(logits, jnp.finfo(logits.dtype).max), axis=-1)
+
+
 def log_probs(logits: Array) -> Array:
     """log softmax over the last axis, finite: categories that logits of −∞ rule out must not make 0·(−∞) of what they do not take."""
-    return jnp.maximum(jax.nn.log_softmax(logits, axis=-1), jnp.finfo(logits.dtype).min)
+    limits = jnp.finfo(logits.dtype)
+    return jnp.maximum(jax.nn.log_softmax(jnp.minimum(logits, limits.max), axis=-1), limits.min)
+
+
+def _impossible(log_p: Array) -> float:
+    """Where `log_probs` are at most this, the category cannot occur."""
+    return float(jnp.finfo(log_p.dtype).min) / 2
+
+
+@jax.custom_jvp
+def divergence(q_logits: Array, p_logits: Array) -> Array:
+    """KL between categories over the last axis, ``[...]``: not negative, and the limit at logits of ±∞."""
+    log_q, log_p = log_probs(q_logits), log_probs(p_logits)
+    log_p = jnp.where(log_p <= _impossible(log_p), -jnp.inf, log_p)
+    return jnp.sum(relative_excess(jnp.exp(log_q), jnp.exp(log_p), log_p - log_q), -1)
+
+
+@divergence.defjvp
+def _divergence_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    q, p = (probs(logits) for logits in primals)
+    value = divergence(*primals)
+    relative = log_probs(primals[0]) - log_probs(primals[1]) - value[..., None]
+    slope = jnp.where(q == 0, 0, q * relative)
+    return value, jnp.sum(slope * tangents[0] + (p - q) * tangents[1], -1)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.dists.backend import distrax
-from vaejax.dists.bernoulli import Bernoulli, Binomial
-from vaejax.dists.categorical import OneHotCategorical, log_probs
+from vaejax.dists.bernoulli import Bernoulli, Binomial, entry_log_probs
+from vaejax.dists.categorical import OneHotCategorical, log_probs, probs
 from vaejax.types import Array, Key
 
 
@@ -31,7 +31,7 @@ class Factors(NamedTuple):
     @property
     def probs(self) -> Array:
         """The mean of a draw, of the shape of the logits."""
-        return jax.nn.softmax(self.logits, -1) if self.categorical else jax.nn.sigmoid(self.logits)
+        return probs(self.logits) if self.categorical else jax.nn.sigmoid(self.logits)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ def log_prob_entries(q: Factors, z: Array) -> Array:
     """log q of each latent: ``[..., *event]``, without the categories' axis. Linear in z."""
     if q.categorical:
         return jnp.sum(z * log_probs(q.logits), -1)
-    return z * q.logits - jax.nn.softplus(q.logits)
+    return entry_log_probs(z, q.logits)
 
 
 def score(q: Factors, z: Array) -> Array:

@@ -5,11 +5,13 @@ distrax's ``MultivariateNormalDiag`` keeps bound methods in its tree definition:
 """
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
 from vaejax import checks, random
 from vaejax.dists.backend import Distribution, distrax
+from vaejax.dists.special import HALF_LOG_2PI
 from vaejax.linalg import log_diagonal, solve_tril
 from vaejax.types import Array, Key, default_float
 
@@ -28,6 +30,60 @@ class Normal(distrax.Normal):
         return self._scale * noise + self._loc, -0.5 * noise**2 - 0.5 * math.log(2 * math.pi) - jnp.log(self._scale)
 
 
+def _as_float(values: Any) -> Array:
+    values = jnp.asarray(values)
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
+
+
+class LogScaleNormal(Normal):
+    """N(loc, exp(log_scale)²), whose densities and divergences use the logarithm itself.
+
+    exp(−120) is 0 in float32 and exp(120) is ∞, whereas the terms of a density are finite there.
+
+    Attributes:
+        log_scale: logarithm of the standard deviation, broadcast against ``loc``.
+    """
+
+    def __init__(self, loc: Array, log_scale: Array):
+        distrax.Distribution.__init__(self)
+        self._loc, self._log_scale = _as_float(loc), _as_float(log_scale)
+
+    @property
+    def _scale(self) -> Array:
+        return jnp.exp(self._log_scale)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The parameters' shape."""
+        return jnp.broadcast_shapes(self._loc.shape, self._log_scale.shape)
+
+    @property
+    def log_scale(self) -> Array:
+        """The logarithm of the scale, of the batch shape."""
+        return jnp.broadcast_to(self._log_scale, self.batch_shape)
+
+    def _sample_n_and_log_prob(self, key: Key, n: int) -> tuple[Array, Array]:
+        noise = self._noise(key, n)
+        return self._scale * noise + self._loc, -0.5 * noise**2 - HALF_LOG_2PI - self._log_scale
+
+    def _standardize(self, value: Array) -> Array:
+        # In two factors: a difference of 0 times ∞ would be NaN.
+        half = jnp.exp(-0.5 * self._log_scale)
+        return (value - self._loc) * half * half
+
+    def log_prob(self, value: Array) -> Array:
+        """−½ z² − log scale − ½ log 2π."""
+        return -0.5 * self._standardize(value) ** 2 - (self._log_scale + HALF_LOG_2PI)
+
+    def entropy(self) -> Array:
+        """½ (1 + log 2π) + log scale."""
+        return 0.5 + HALF_LOG_2PI + self.log_scale
+
+    def __getitem__(self, index: Any) -> "LogScaleNormal":
+        """The distributions at an index of the batch."""
+        return LogScaleNormal(self.loc[index], self.log_scale[index])
+
+
 def diagonal_normal(
     loc: Array, scale: Array | None = None, *, log_scale: Array | None = None, event_ndims: int = 1
 ) -> Distribution:
@@ -36,7 +92,7 @@ def diagonal_normal(
     Args:
         loc: ``[*batch, *event]`` means.
         scale: standard deviations, broadcast against ``loc``; give this or ``log_scale``.
-        log_scale: their logarithms.
+        log_scale: their logarithms, which are not exponentiated for densities and divergences: ±120 is as good as 0.
         event_ndims: how many axes form the event; log densities are summed over them.
 
     Raises:
@@ -52,9 +108,8 @@ def diagonal_normal(
     if (scale is None) == (log_scale is None):
         raise TypeError("diagonal_normal takes either scale or log_scale")
     if log_scale is not None:
-        scale = jnp.exp(log_scale)
-    else:
-        checks.values(scale, lambda s: s > 0, "scale", "positive numbers")
+        return distrax.Independent(LogScaleNormal(loc, log_scale), event_ndims)
+    checks.values(scale, lambda s: s > 0, "scale", "positive numbers")
     return distrax.Independent(Normal(loc, scale), event_ndims)
 
 

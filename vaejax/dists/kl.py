@@ -6,87 +6,46 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import erf
+import numpy as np
 
 from vaejax import checks
+from vaejax.dists import divergences as formulas
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Binomial
-from vaejax.dists.categorical import OneHotCategorical, log_probs
+from vaejax.dists.categorical import OneHotCategorical
 from vaejax.dists.chain import layers
 from vaejax.dists.gaussian import MultivariateNormal
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.split import SplitPosterior
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
-from vaejax.linalg import inverse_tril, log_diagonal
 from vaejax.types import Array, Key
 
-_LOG_2PI = math.log(2 * math.pi)
-
-
-def _normal_normal(q: Any, p: Any) -> Array:
-    # In ratios and log-ratios, so that scales from e^-15 to e^15 neither overflow nor cancel.
-    log_ratio = jnp.log(q.scale) - jnp.log(p.scale)
-    return 0.5 * ((q.loc - p.loc) / p.scale) ** 2 + 0.5 * (jnp.expm1(2 * log_ratio) - 2 * log_ratio)
-
-
-def _moments_normal(q: Any, p: Any) -> Array:
-    """Any q with a mean, a variance and an entropy against a normal: −H(q) + E_q[−log p]."""
-    second_moment = (jnp.sqrt(q.variance()) / p.scale) ** 2 + ((q.mean() - p.loc) / p.scale) ** 2
-    return -q.entropy() + 0.5 * (_LOG_2PI + second_moment) + jnp.log(p.scale)
-
-
-def _normal_laplace(q: Any, p: Any) -> Array:
-    # E|x − m| of a normal: the mean of a folded normal.
-    shift = (q.loc - p.loc) / q.scale
-    distance = q.scale * (math.sqrt(2 / math.pi) * jnp.exp(-0.5 * shift**2) + shift * erf(shift / math.sqrt(2)))
-    return -q.entropy() + jnp.log(2 * p.scale) + distance / p.scale
-
-
-def _cauchy_cauchy(q: Any, p: Any) -> Array:
-    # Chyzak & Nielsen 2019: log (((s + t)² + (m − n)²) / 4st), written in the ratio r = s/t.
-    ratio, shift = q.scale / p.scale, (q.loc - p.loc) / p.scale
-    return jnp.log((1 + ratio) ** 2 + shift**2) - math.log(4.0) - jnp.log(q.scale) + jnp.log(p.scale)
-
-
-def _kumaraswamy_uniform(q: Any, p: Any) -> Array:
-    inside = (p.low <= 0) & (p.high >= 1)
-    return jnp.where(inside, -q.entropy() + jnp.log(p.high - p.low), jnp.inf)
-
-
-def _poisson_poisson(q: Any, p: Any) -> Array:
-    log_ratio = q.log_rate - p.log_rate
-    return jnp.exp(q.log_rate) * log_ratio - jnp.exp(p.log_rate) * jnp.expm1(log_ratio)
-
-
-def _binomial_entries(q: Any, p: Any) -> Array:
-    if q.total_count != p.total_count:
-        raise NotImplementedError("binomials with different numbers of trials")
-    log_odds = q.probs * (q.logits - p.logits)
-    return q.total_count * (log_odds - jax.nn.softplus(q.logits) + jax.nn.softplus(p.logits))
-
-
-def _mvn_mvn(q: MultivariateNormal, p: MultivariateNormal) -> Array:
-    dim = q.loc.shape[-1]
-    inverse = inverse_tril(p.scale_tril)
-    ratio = inverse @ q.scale_tril
-    shift = jnp.einsum("...ij,...j->...i", inverse, q.loc - p.loc)
-    log_ratio = log_diagonal(p.scale_tril) - log_diagonal(q.scale_tril)
-    return 0.5 * (jnp.sum(ratio**2, (-2, -1)) + jnp.sum(shift**2, -1) - dim) + log_ratio
-
-
 _ENTRYWISE: dict[tuple[type, type], Callable[[Any, Any], Array]] = {
-    (distrax.Normal, distrax.Normal): _normal_normal,
-    (distrax.Laplace, distrax.Normal): _moments_normal,
-    (distrax.Logistic, distrax.Normal): _moments_normal,
-    (distrax.Gumbel, distrax.Normal): _moments_normal,
-    (distrax.Uniform, distrax.Normal): _moments_normal,
-    (distrax.Normal, distrax.Laplace): _normal_laplace,
-    (LogNormal, LogNormal): _normal_normal,
-    (Cauchy, Cauchy): _cauchy_cauchy,
-    (Kumaraswamy, distrax.Uniform): _kumaraswamy_uniform,
-    (Poisson, Poisson): _poisson_poisson,
-    (MultivariateNormal, MultivariateNormal): _mvn_mvn,
+    (distrax.Normal, distrax.Normal): formulas.normal_normal,
+    (distrax.Laplace, distrax.Normal): formulas.moments_normal(0.0, 2.0, 1 + math.log(2)),
+    (distrax.Logistic, distrax.Normal): formulas.moments_normal(0.0, math.pi**2 / 3, 2.0),
+    (distrax.Gumbel, distrax.Normal): formulas.moments_normal(np.euler_gamma, math.pi**2 / 6, 1 + np.euler_gamma),
+    (distrax.Uniform, distrax.Normal): formulas.uniform_normal,
+    (distrax.Normal, distrax.Laplace): formulas.normal_laplace,
+    (distrax.Laplace, distrax.Laplace): formulas.laplace_laplace,
+    (distrax.Gumbel, distrax.Gumbel): formulas.gumbel_gumbel,
+    (distrax.Uniform, distrax.Uniform): formulas.uniform_uniform,
+    (LogNormal, LogNormal): formulas.normal_normal,
+    (Cauchy, Cauchy): formulas.cauchy_cauchy,
+    (Kumaraswamy, distrax.Uniform): formulas.kumaraswamy_uniform,
+    (distrax.Gamma, distrax.Gamma): formulas.gamma_gamma,
+    (distrax.Beta, distrax.Beta): formulas.beta_beta,
+    (distrax.Dirichlet, distrax.Dirichlet): formulas.dirichlet_dirichlet,
+    (distrax.VonMises, distrax.VonMises): formulas.von_mises_von_mises,
+    (Poisson, Poisson): formulas.poisson_poisson,
+    (distrax.Bernoulli, distrax.Bernoulli): formulas.binomial_binomial,
+    (MultivariateNormal, MultivariateNormal): formulas.multivariate,
 }
+
+
+def _not_negative(divergence: Array) -> Array:
+    """The divergence without the negative part that rounding may leave; its gradient is that of the formula."""
+    return divergence - jax.lax.stop_gradient(jnp.minimum(divergence, 0))
 
 
 def _as_full(d: Any) -> Any:
@@ -124,19 +83,20 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
     if isinstance(q, Binomial) and isinstance(p, Binomial):
         if q.event_shape != p.event_shape or q.total_count != p.total_count:
             return None
-        parts = _binomial_entries(q, p)
+        parts = formulas.binomial_binomial(q, p)
         return jnp.sum(parts, tuple(range(-q.event_ndims, 0))), parts
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
         if q.event_shape != p.event_shape:
             return None
-        log_q, log_p = (log_probs(d.logits) for d in (q, p))
-        parts = jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1)
+        parts = formulas.categorical_categorical(q, p)
         return jnp.sum(parts, tuple(range(1 - q.event_ndims, 0))), parts
     if isinstance(q, MultivariateNormal) != isinstance(p, MultivariateNormal):
         q, p = _as_full(q), _as_full(p)
     for (left, right), formula in _ENTRYWISE.items():
         if isinstance(q, left) and isinstance(p, right):
-            return formula(q, p), None
+            return _not_negative(formula(q, p)), None
+    if isinstance(q, distrax.Categorical) and isinstance(p, distrax.Categorical) and q.logits.shape[-1] == p.logits.shape[-1]:
+        return formulas.categorical_categorical(q, p), None
     return _registered(q, p)
 
 
@@ -145,7 +105,7 @@ def _registered(q: Any, p: Any) -> tuple[Array, None] | None:
     if not hasattr(q, "kl_divergence"):
         return None
     try:
-        return q.kl_divergence(p), None
+        return _not_negative(q.kl_divergence(p)), None
     except NotImplementedError:
         return None
 

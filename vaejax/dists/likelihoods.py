@@ -67,9 +67,11 @@ def _inverse_softplus(y: Array) -> Array:
 def _spread(x: Array, mask: Array | None) -> Array:
     """Root mean square distance of all entries from their own means: the σ of a decoder that knows the means alone."""
     seen = jnp.ones(x.shape, default_float()) if mask is None else mask.astype(default_float())
-    squares = seen * (jnp.asarray(x).astype(default_float()) - mean_of_observed(x, mask)) ** 2
-    total = jnp.sum(seen)
-    return jnp.sqrt(jnp.sum(squares) / jnp.where(total > 0, total, 1))
+    distances = jnp.where(seen > 0, jnp.asarray(x).astype(default_float()) - mean_of_observed(x, mask), 0.0)
+    # In units of the largest: squares of data near 1e20 would overflow, those of data near 1e-20 vanish.
+    largest = jnp.max(jnp.abs(distances), initial=0.0)
+    unit, total = jnp.where(largest > 0, largest, 1), jnp.sum(seen)
+    return unit * jnp.sqrt(jnp.sum(seen * (distances / unit) ** 2) / jnp.where(total > 0, total, 1))
 
 
 def bernoulli(*, fractional: bool = False) -> Likelihood:
@@ -163,10 +165,12 @@ class _Categorical(distrax.Categorical):
     """distrax's, taking labels of any numeric type (data arrive as uint8 or float)."""
 
     def __init__(self, logits: Array):
-        super().__init__(logits=logits)
+        # A logit of +∞ is a certain class, for which log softmax would give NaN.
+        super().__init__(logits=jnp.minimum(logits, jnp.finfo(logits.dtype).max))
 
     def log_prob(self, value: Array) -> Array:
-        return super().log_prob(jnp.asarray(value).astype(jnp.int32))
+        log_p = super().log_prob(jnp.asarray(value).astype(jnp.int32))
+        return jnp.where(log_p <= float(jnp.finfo(log_p.dtype).min) / 2, -jnp.inf, log_p)
 
 
 def normal(scale: float | str = "shared", *, floor: float = 1e-3) -> Likelihood:

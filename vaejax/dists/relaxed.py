@@ -16,6 +16,10 @@ from vaejax.dists.factors import Factors, factors, noise
 from vaejax.types import Array, Key
 
 
+# Outcomes of larger logits are certain.
+_CERTAIN = 1e30
+
+
 class Relaxed(Distribution):
     """A layer of discrete factors at a temperature: y = (logits + noise)/T, whose `state` is what a network sees.
 
@@ -53,23 +57,34 @@ class Relaxed(Distribution):
         """The axes before the event."""
         return self.factors.logits.shape[: self.factors.logits.ndim - self.factors.event_ndims]
 
+    @property
+    def _logits(self) -> Array:
+        """The logits, with a finite number in place of ±∞.
+
+        A value cannot hold noise about such a logit, and its density is that of noise 0, or of the largest of the other categories.
+        """
+        return jnp.clip(self.factors.logits, -_CERTAIN, _CERTAIN)
+
     def state(self, y: Array) -> Array:
         """The relaxed draw itself: σ(y), or exp(y)."""
         return jnp.exp(y) if self.factors.categorical else jax.nn.sigmoid(y)
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        y = (self.factors.logits + noise(self.factors, key, (n,))) / self.temperature
+        y = (self._logits + noise(self.factors, key, (n,))) / self.temperature
         return jax.nn.log_softmax(y, -1) if self.factors.categorical else y
 
     def log_prob(self, value: Array) -> Array:
         """The density of y, summed over the event."""
-        t, logits, event_ndims = jnp.asarray(self.temperature), self.factors.logits, self.factors.event_ndims
+        t, logits, event_ndims = jnp.asarray(self.temperature), self._logits, self.factors.event_ndims
         if not self.factors.categorical:
-            centred = t * value - logits
+            centred = jnp.where(jnp.abs(logits) < _CERTAIN, t * value - logits, 0)
             entries = jnp.log(t) - jnp.abs(centred) - 2 * jnp.log1p(jnp.exp(-jnp.abs(centred)))
             return jnp.sum(entries, tuple(range(-event_ndims, 0)))
         n = logits.shape[-1]
         exponent = logits - t * value
+        is_certain = jnp.abs(logits) >= _CERTAIN
+        largest = jnp.max(exponent, -1, keepdims=True, where=~is_certain, initial=jnp.finfo(exponent.dtype).min)
+        exponent = jnp.where(is_certain, largest, exponent)
         entries = jnp.sum(exponent, -1) - n * jax.nn.logsumexp(exponent, -1)
         t = t[..., 0] if t.ndim else t
         entries = entries + math.lgamma(n) + (n - 1) * jnp.log(t)

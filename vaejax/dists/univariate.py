@@ -4,6 +4,7 @@ The continuous ones sample by their inverse distribution function, so that their
 """
 
 import abc
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jax.scipy.special import digamma, gammaln, ndtri
 
 from vaejax import random
 from vaejax.dists.backend import Distribution
+from vaejax.dists.counts import LARGEST_EXACT, poisson_log_prob, rounded_normal
+from vaejax.dists.special import HALF_LOG_2PI, log_gamma_ratio, log_sum_squares
 from vaejax.types import Array, Key
 
 
@@ -62,8 +65,7 @@ class Cauchy(_Pair):
 
     def log_prob(self, value: Array) -> Array:
         """−log π − log scale − log(1 + z²)."""
-        z = (value - self.loc) / self.scale
-        return -jnp.log(jnp.pi * self.scale) - jnp.log1p(z**2)
+        return jnp.log(self.scale) - jnp.log(jnp.pi) - log_sum_squares(self.scale, value - self.loc)
 
     def median(self) -> Array:
         """loc (there is no mean)."""
@@ -71,7 +73,7 @@ class Cauchy(_Pair):
 
     def entropy(self) -> Array:
         """log(4π·scale)."""
-        return jnp.log(4 * jnp.pi * self.scale)
+        return jnp.log(4 * jnp.pi) + jnp.log(self.scale)
 
 
 class LogNormal(_Pair):
@@ -92,7 +94,9 @@ class LogNormal(_Pair):
         """log N(log x; loc, scale²) − log x; −∞ outside x > 0."""
         inside = value > 0
         log_x = jnp.log(jnp.where(inside, value, 1.0))
-        return jnp.where(inside, jax.scipy.stats.norm.logpdf(log_x, self.loc, self.scale) - log_x, -jnp.inf)
+        # Not JAX's logpdf, which squares the scale.
+        z = (log_x - self.loc) / self.scale
+        return jnp.where(inside, -0.5 * z**2 - HALF_LOG_2PI - jnp.log(self.scale) - log_x, -jnp.inf)
 
     def entropy(self) -> Array:
         """loc + ½ log(2πe·scale²)."""
@@ -101,6 +105,10 @@ class LogNormal(_Pair):
     def mean(self) -> Array:
         """exp(loc + scale²/2)."""
         return jnp.exp(self.loc + 0.5 * self.scale**2)
+
+    def mode(self) -> Array:
+        """exp(loc − scale²)."""
+        return jnp.exp(self.loc - self.scale**2)
 
 
 class Kumaraswamy(_Pair):
@@ -117,10 +125,11 @@ class Kumaraswamy(_Pair):
         return jnp.clip(jnp.exp(log_x), limits.tiny, 1 - limits.epsneg)
 
     def log_prob(self, value: Array) -> Array:
-        """log a + log b + (a − 1) log x + (b − 1) log(1 − x^a)."""
-        log_x = jnp.log(value)
-        log_rest = jnp.log(-jnp.expm1(self.a * log_x))
-        return jnp.log(self.a) + jnp.log(self.b) + (self.a - 1) * log_x + (self.b - 1) * log_rest
+        """log a + log b + (a − 1) log x + (b − 1) log(1 − x^a); −∞ outside of [0, 1]."""
+        is_inside = (value >= 0) & (value <= 1)
+        log_x = jnp.log(jnp.where(is_inside, value, 0.5))
+        powers = _times_log(self.a - 1, log_x) + _times_log(self.b - 1, _log_complement(self.a * log_x))
+        return jnp.where(is_inside, jnp.log(self.a) + jnp.log(self.b) + powers, -jnp.inf)
 
     def entropy(self) -> Array:
         """(1 − 1/b) + (1 − 1/a)·H_b − log(ab), H_b = ψ(b + 1) + γ the harmonic number."""
@@ -129,15 +138,30 @@ class Kumaraswamy(_Pair):
 
     def mean(self) -> Array:
         """b·Γ(1 + 1/a)·Γ(b) / Γ(1 + 1/a + b)."""
-        return jnp.exp(jnp.log(self.b) + gammaln(1 + 1 / self.a) + gammaln(self.b) - gammaln(1 + 1 / self.a + self.b))
+        return jnp.exp(gammaln(1 + 1 / self.a) - log_gamma_ratio(1 + self.b, 1 / self.a))
+
+
+def _times_log(power: Array, log_x: Array) -> Array:
+    """power · log x with 0 · (−∞) = 0."""
+    return jnp.where(power == 0, 0, power * jnp.where((power == 0) & jnp.isinf(log_x), 0, log_x))
+
+
+def _log_complement(log_x: Array) -> Array:
+    """log(1 − x) from log x ≤ 0, without cancellation at either end."""
+    is_near = log_x > -math.log(2)
+    near = jnp.log(-jnp.expm1(jnp.where(is_near, log_x, -1)))
+    return jnp.where(is_near, near, jnp.log1p(-jnp.exp(jnp.where(is_near, -1, log_x))))
 
 
 class Poisson(Distribution):
-    """Counts with rate exp(log_rate)."""
+    """Counts with rate exp(log_rate), as floats; a log-rate of −∞ is a rate of 0.
+
+    Draws of rates above 1e4 are those of `counts.rounded_normal`.
+    """
 
     def __init__(self, log_rate: Array):
         super().__init__()
-        self.log_rate = jnp.asarray(log_rate)
+        self.log_rate = jnp.asarray(log_rate, jnp.result_type(float, log_rate))
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -150,16 +174,24 @@ class Poisson(Distribution):
         return self.log_rate.shape
 
     def _sample_n(self, key: Key, n: int) -> Array:
-        return jax.random.poisson(key, self.mean(), (n, *self.batch_shape)).astype(self.log_rate.dtype)
+        rate, shape = self.mean(), (n, *self.batch_shape)
+        is_exact = rate <= LARGEST_EXACT
+        exact = jax.random.poisson(key, jnp.where(is_exact, rate, 0), shape).astype(rate.dtype)
+        z = random.normal(random.fold_in(key, 1), shape, rate.dtype)
+        large = rounded_normal(z, rate, jnp.where(is_exact, 1, rate))
+        return jnp.where(is_exact, exact, jnp.where(rate == jnp.inf, rate, large))
 
     def log_prob(self, value: Array) -> Array:
-        """x·log λ − λ − log x!."""
-        value = jnp.asarray(value).astype(self.log_rate.dtype)
-        return value * self.log_rate - jnp.exp(self.log_rate) - gammaln(value + 1)
+        """x·log λ − λ − log x!, to 1e-6 of itself for counts up to 1e8 and beyond (`counts.poisson_log_prob`)."""
+        return poisson_log_prob(value, self.log_rate)
 
     def mean(self) -> Array:
         """λ."""
         return jnp.exp(self.log_rate)
+
+    def mode(self) -> Array:
+        """⌊λ⌋."""
+        return jnp.floor(self.mean())
 
     def variance(self) -> Array:
         """λ."""
