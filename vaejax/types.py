@@ -12,6 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaejax import compilation
+
+# Here, because every part of the package that computes imports this module.
+compilation.warn_of_miscompilation()
+
 Array = jax.Array
 Key = jax.Array
 Params = Any
