@@ -130,7 +130,7 @@ def warn_of_miscompilation() -> None:
 def _listen() -> None:
     pending = [jaxlib.__version__]
 
-    def on_event(event: str, duration: float, **_: Any) -> None:
+    def on_event(event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED and pending:
             # Removed before the warning, which may be an error: it must not come again.
             _warn(pending.pop())
