@@ -24,10 +24,11 @@ def is_concrete(*values: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def outside() -> int:
-    """The stacklevel, for a warning, of the line outside this package that led to it."""
+def outside(*packages: str) -> int:
+    """The stacklevel, for a warning, of the line outside this package (and of ``packages``) that led to it."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("vaejax."):
+    names = ("vaejax.", *(f"{package}." for package in packages))
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(names):
         level, frame = level + 1, frame.f_back
     return level
 

@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaejax import arrays
+from vaejax import arrays, compilation
+
+# Here, because every part of the package that computes imports this module.
+compilation.warn_of_miscompilation()
 
 Array = jax.Array
 Key = jax.Array
