@@ -67,9 +67,9 @@ def rounded_entries(x: Any, mask: Any = None) -> np.ndarray:
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # columns without any value
         narrow = values.astype(np.float32).astype(np.float64)
-        seen = ~np.isnan(values)
-        changed = seen & (narrow != values)
-        whole = changed.any(axis=0) & (~seen | (values == np.floor(values))).all(axis=0)
+        observed = ~np.isnan(values)
+        changed = observed & (narrow != values)
+        whole = changed.any(axis=0) & (~observed | (values == np.floor(values))).all(axis=0)
         spread, narrow_spread = np.nanstd(values, axis=0), np.nanstd(narrow, axis=0)
         varied = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)
         other = varied & (np.abs(narrow_spread - spread) > _LOSS * spread)
