@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from vaejax import Batch, cli, data, report
+from vaejax import Batch, cli, data
 from vaejax.arrays import rounded_entries
-from vaejax.report import build, config
+from vaejax.report import build, config, job
 from vaejax.report.narrow import narrowed, shift_remark, shown_columns
 
 ALL = (1.0, 0.0, 0.0)
@@ -347,15 +347,13 @@ def test_parts_without_rows_in_the_library(tmp_path):
         standardized, _ = data.standardize(dataset)
         assert [len(part.x) for part in standardized[:3]] == counts
         assert data.check(path, split=split).num_test == counts[2]
-        plan = report.job.plan(
+        plan = job.plan(
             config.RunConfig(name=str(path), data=config.Data(split=split), training=config.Training(batch_size=10))
         )
         reported = "test" if counts[2] else "validation" if counts[1] else "train"
-        assert report.job.reported_part(plan.dataset) == reported
-        assert len(report.job.prepared(plan.config, plan.facts, plan.dataset, reported).x)
+        assert job.reported_part(plan.dataset) == reported
+        assert len(job.prepared(plan.config, plan.facts, plan.dataset, reported).x)
     with pytest.raises(
         ValueError, match="--patience waits for a better validation ELBO, and the validation part is empty"
     ):
-        report.job.plan(
-            config.RunConfig(name=str(path), data=config.Data(split=ALL), training=config.Training(patience=3))
-        )
+        job.plan(config.RunConfig(name=str(path), data=config.Data(split=ALL), training=config.Training(patience=3)))

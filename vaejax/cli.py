@@ -161,8 +161,8 @@ def _data(options: Data) -> int:
             for path in data.fetch(name, directory, progress=_bar(options.action)):
                 print(path)
         case Check() as check:
-            own = data.own_path(check.dataset) is not None
-            reading = file_options(check) | ({"dtype": "float64"} if own else {})
+            is_file = data.own_path(check.dataset) is not None
+            reading = file_options(check) | ({"dtype": "float64"} if is_file else {})
             print(data.describe(narrowed(data.load(check.dataset, check.directory, **reading), shift=False)[0]))
     return 0
 
