@@ -198,7 +198,8 @@ def test_random_means_agree(name):
     """The padding stands last, so that the other rows have the same noise without it."""
     first, second, removed, repeated = (RANDOM[name](batch) for batch in forms())
     agree(first, second, rtol=0, atol=0)
-    if name != "latent_usage":
+    # Searches of examples side by side share their noise, and exchanges are between all examples.
+    if name not in ("latent_usage", "inference_gap"):
         for one, other in zip(first, removed):
             np.testing.assert_allclose(one[:2], other[:2], rtol=1e-4, atol=1e-5)
     for one, other in zip(first, repeated):
