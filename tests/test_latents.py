@@ -613,8 +613,8 @@ def test_bad_options_are_refused(name, options, wanted, key):
 @pytest.mark.parametrize("name", CALLS)
 def test_bad_data_are_refused(name, key):
     call = CALLS[name]
-    with pytest.raises(ValueError, match="sum to at least"):
-        call(CORRELATED, key, vaejax.Batch(X, weight=jnp.full(5, 0.1)))
+    with pytest.raises(ValueError, match=r"batch\.weight"):
+        call(CORRELATED, key, vaejax.Batch(X, weight=jnp.ones(4)))
     with pytest.raises(ValueError, match="NaN"):
         call(CORRELATED, key, X.at[0, 0].set(jnp.nan))
     with pytest.raises(ValueError, match="empty"):

@@ -123,7 +123,8 @@ def _opened(model: Model, batch: Any) -> tuple[Batch, dict[str, np.ndarray]]:
     """The batch on the device, and its weights as the first of the columns."""
     batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
     columns = {} if batch.weight is None else {"weight": np.asarray(batch.weight)}
-    return batch._replace(weight=None), columns
+    # The batch keeps them: rows of weight 0 may be without any observed entry.
+    return batch, columns
 
 
 def _block_size(num_temperatures: int) -> int:

@@ -160,6 +160,11 @@ def active_units(
     refuse_nan(means, "E[z|x]")
     squares = ((means - moments(means, examples.weight).mean) ** 2).reshape(*means.shape[:2], -1).sum(2)
     spread = moments(squares, examples.weight)
+    if spread.total < 2:
+        raise ValueError(
+            f"active_units needs weights that sum to at least 2, got a sum of {spread.total:g}; a weight says "
+            "how many rows an example stands for: scale them so that they sum to the number of examples"
+        )
     variance = spread.mean * spread.total / (spread.total - 1)
     kl = known_kl(model, params, examples)
     return ActiveUnits(
@@ -209,12 +214,9 @@ def opened_examples(model: Model, params: Params, batch: Any, what: str, *, at_l
         )
     if examples.weight is not None:
         check_weight(examples.weight, shape)
-        total = np.asarray(examples.weight, np.float64).sum()
-        if total < at_least:
-            raise ValueError(
-                f"{what} compares examples and needs weights that sum to at least {at_least}, got a sum of {total:g}; a weight says how "
-                "many rows an example stands for: scale the weights so that their sum is the number of independent examples"
-            )
+        weight = np.asarray(examples.weight, np.float64)
+        if max(weight.sum(), (weight > 0).sum()) < at_least:
+            raise ValueError(f"{what} compares examples and needs at least {at_least} of positive weight; give more")
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[len(shape) :]), examples)
 
 
