@@ -95,7 +95,11 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
     for (left, right), formula in _ENTRYWISE.items():
         if isinstance(q, left) and isinstance(p, right):
             return _not_negative(formula(q, p)), None
-    if isinstance(q, distrax.Categorical) and isinstance(p, distrax.Categorical) and q.logits.shape[-1] == p.logits.shape[-1]:
+    if (
+        isinstance(q, distrax.Categorical)
+        and isinstance(p, distrax.Categorical)
+        and q.logits.shape[-1] == p.logits.shape[-1]
+    ):
         return formulas.categorical_categorical(q, p), None
     return _registered(q, p)
 

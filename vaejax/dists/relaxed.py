@@ -15,7 +15,6 @@ from vaejax.dists.chain import draw_layers, layers
 from vaejax.dists.factors import Factors, factors, noise
 from vaejax.types import Array, Key
 
-
 # Outcomes of larger logits are certain.
 _CERTAIN = 1e30
 
