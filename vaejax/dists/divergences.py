@@ -19,6 +19,7 @@ from vaejax.dists.special import (
     exp_excess,
     log_ratio,
     log_sum_squares,
+    quotient,
     relative_excess,
     stirling_remainder,
 )
@@ -37,7 +38,7 @@ def _log_scale_ratio(q: Any, p: Any) -> Array:
 def _in_scales(difference: Array, d: Any) -> Array:
     """A difference in units of the scale of ``d``."""
     if not hasattr(d, "log_scale"):
-        return difference / d.scale
+        return quotient(difference, d.scale)
     # In two factors: a difference of 0 times ∞ would be NaN.
     half = jnp.exp(-0.5 * d.log_scale)
     return difference * half * half
@@ -53,7 +54,8 @@ def moments_normal(mean: float, variance: float, entropy: float) -> Any:
 
     def formula(q: Any, p: Any) -> Array:
         log_scales = _log_scale_ratio(q, p)
-        shift = _in_scales(q.loc + mean * q.scale - p.loc, p)
+        shift = _in_scales(q.loc - p.loc, p)
+        shift = shift + mean * jnp.exp(log_scales) if mean else shift
         return HALF_LOG_2PI - entropy - log_scales + 0.5 * (variance * jnp.exp(2 * log_scales) + shift**2)
 
     return formula
@@ -73,15 +75,15 @@ def normal_laplace(q: Any, p: Any) -> Array:
     shift = jnp.where(is_far, 30.0, _in_scales(jnp.where(is_far, 0, difference), q))
     near = math.sqrt(2 / math.pi) * jnp.exp(-0.5 * shift**2) * q.scale
     distance = near + jnp.where(is_far, jnp.abs(difference), difference * erf(shift / math.sqrt(2)))
-    return math.log(2) - 0.5 - HALF_LOG_2PI - _log_scale_ratio(q, p) + distance / p.scale
+    return math.log(2) - 0.5 - HALF_LOG_2PI - _log_scale_ratio(q, p) + quotient(distance, p.scale)
 
 
 def laplace_laplace(q: Any, p: Any) -> Array:
     """(r − 1 − log r) + r (exp(−δ) − 1 + δ) with r = s / t and δ = |m − n| / s."""
     log_scales, distance = _log_scale_ratio(q, p), jnp.abs(q.loc - p.loc)
     is_far = distance > 50 * q.scale
-    near = jnp.exp(log_scales) * exp_excess(-jnp.where(is_far, 0, distance / jnp.where(is_far, 1, q.scale)))
-    return exp_excess(log_scales) + jnp.where(is_far, distance / p.scale - jnp.exp(log_scales), near)
+    near = jnp.exp(log_scales) * exp_excess(-quotient(jnp.where(is_far, 0, distance), jnp.where(is_far, 1, q.scale)))
+    return exp_excess(log_scales) + jnp.where(is_far, quotient(distance, p.scale) - jnp.exp(log_scales), near)
 
 
 def gumbel_gumbel(q: Any, p: Any) -> Array:
@@ -105,7 +107,7 @@ def cauchy_cauchy(q: Any, p: Any) -> Array:
         Chyzak & Nielsen 2019, "A closed-form formula for the Kullback–Leibler divergence between Cauchy distributions".
     """
     root = 2 * jnp.sqrt(q.scale) * jnp.sqrt(p.scale)
-    gaps = (q.scale - p.scale) / root, (q.loc - p.loc) / root
+    gaps = quotient(q.scale - p.scale, root), quotient(q.loc - p.loc, root)
     is_near = sum(jnp.abs(gap) for gap in gaps) < 1e3
     near = jnp.log1p(sum(jnp.where(is_near, gap, 0) ** 2 for gap in gaps))
     return jnp.where(is_near, near, log_sum_squares(jnp.ones_like(root), *gaps))

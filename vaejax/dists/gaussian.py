@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaejax import checks, random
 from vaejax.dists.backend import Distribution, distrax
-from vaejax.dists.special import HALF_LOG_2PI
+from vaejax.dists.special import HALF_LOG_2PI, quotient
 from vaejax.linalg import log_diagonal, solve_tril
 from vaejax.types import Array, Key, default_float
 
@@ -21,6 +21,9 @@ class Normal(distrax.Normal):
 
     def _noise(self, key: Key, n: int) -> Array:
         return random.normal(key, (n, *self.batch_shape), jnp.result_type(self._loc, self._scale))
+
+    def _standardize(self, value: Array) -> Array:
+        return quotient(value - self._loc, self._scale)
 
     def _sample_n(self, key: Key, n: int) -> Array:
         return self.scale * self._noise(key, n) + self.loc

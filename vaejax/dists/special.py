@@ -164,6 +164,20 @@ def relative_excess(weight: Array, other: Array, log_ratio: Array) -> Array:
     return jnp.where(jnp.abs(log_ratio) < 1, near, far)
 
 
+@jax.custom_jvp
+def quotient(a: Array, b: Array) -> Array:
+    """a / b, whose derivative never forms b², which underflows for scales below 1e-19 in float32."""
+    return a / b
+
+
+@quotient.defjvp
+def _quotient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (a, b), (a_dot, b_dot) = primals, tangents
+    # Products, since XLA makes (a / b) / b a division by b².
+    value, inverse = quotient(a, b), 1 / b
+    return value, a_dot * inverse - value * (b_dot * inverse)
+
+
 def log_ratio(a: Array, b: Array) -> Array:
     """log(a / b) for positive numbers, precise where they are nearly equal and finite where their ratio is not."""
     return _log_ratio(*jnp.broadcast_arrays(*as_float(a, b)))

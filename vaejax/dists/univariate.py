@@ -13,7 +13,7 @@ from jax.scipy.special import digamma, gammaln, ndtri
 from vaejax import random
 from vaejax.dists.backend import Distribution
 from vaejax.dists.counts import LARGEST_EXACT, poisson_log_prob, rounded_normal
-from vaejax.dists.special import HALF_LOG_2PI, log_gamma_ratio, log_sum_squares
+from vaejax.dists.special import HALF_LOG_2PI, log_gamma_ratio, log_sum_squares, quotient
 from vaejax.types import Array, Key
 
 
@@ -95,7 +95,7 @@ class LogNormal(_Pair):
         inside = value > 0
         log_x = jnp.log(jnp.where(inside, value, 1.0))
         # Not JAX's logpdf, which squares the scale.
-        z = (log_x - self.loc) / self.scale
+        z = quotient(log_x - self.loc, self.scale)
         return jnp.where(inside, -0.5 * z**2 - HALF_LOG_2PI - jnp.log(self.scale) - log_x, -jnp.inf)
 
     def entropy(self) -> Array:
