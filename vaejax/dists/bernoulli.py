@@ -13,6 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from vaejax import random
 from vaejax.dists.backend import Distribution
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 # Factors in a product, the fastest first; beyond 16 XLA's CPU loops stop unrolling.
@@ -53,6 +54,7 @@ def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+@broadcasts
 def _fused(n: float, x: Array, logits: Array) -> Array:
     size = logits.shape[-1]
     if 0 in (size, x.size, logits.size):
@@ -90,6 +92,7 @@ def _log1p(x: Array) -> Array:
     return jnp.where(x < 0.5, near, jnp.log(1 + x))
 
 
+@broadcasts
 def _fused_jvp(n: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     x, logits = primals
     x_dot, logits_dot = tangents

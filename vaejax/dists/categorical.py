@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.dists.backend import Distribution
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -48,6 +49,7 @@ class OneHotCategorical(Distribution):
         """``[*batch, *groups, n]``."""
         return jax.nn.softmax(self.logits, axis=-1)
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """Σ over groups and categories of value · log p."""
         value = jnp.asarray(value).astype(self.logits.dtype)

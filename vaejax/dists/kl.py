@@ -18,11 +18,13 @@ from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.split import SplitPosterior
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
 from vaejax.linalg import inverse_tril, log_diagonal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
+@broadcasts
 def _normal_normal(q: Any, p: Any) -> Array:
     # In ratios and log-ratios, so that scales from e^-15 to e^15 neither overflow nor cancel.
     log_ratio = jnp.log(q.scale) - jnp.log(p.scale)
@@ -58,6 +60,7 @@ def _poisson_poisson(q: Any, p: Any) -> Array:
     return jnp.exp(q.log_rate) * log_ratio - jnp.exp(p.log_rate) * jnp.expm1(log_ratio)
 
 
+@broadcasts
 def _binomial_entries(q: Any, p: Any) -> Array:
     if q.total_count != p.total_count:
         raise NotImplementedError("binomials with different numbers of trials")
@@ -65,6 +68,7 @@ def _binomial_entries(q: Any, p: Any) -> Array:
     return q.total_count * (log_odds - jax.nn.softplus(q.logits) + jax.nn.softplus(p.logits))
 
 
+@broadcasts
 def _mvn_mvn(q: MultivariateNormal, p: MultivariateNormal) -> Array:
     dim = q.loc.shape[-1]
     inverse = inverse_tril(p.scale_tril)

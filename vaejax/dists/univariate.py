@@ -11,6 +11,7 @@ from jax.scipy.special import digamma, gammaln, ndtri
 
 from vaejax import random
 from vaejax.dists.backend import Distribution
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -41,6 +42,7 @@ class _Pair(Distribution):
         return getattr(self, self._names[0]).shape
 
     @abc.abstractmethod
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """The inverse of the distribution function."""
 
@@ -56,10 +58,12 @@ class Cauchy(_Pair):
     loc: Array
     scale: Array
 
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """loc + scale · tan(π (u − ½))."""
         return self.loc + self.scale * jnp.tan(jnp.pi * (u - 0.5))
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """−log π − log scale − log(1 + z²)."""
         z = (value - self.loc) / self.scale
@@ -81,6 +85,7 @@ class LogNormal(_Pair):
     loc: Array
     scale: Array
 
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """exp(loc + scale · Φ⁻¹(u))."""
         return jnp.exp(self.loc + self.scale * ndtri(u))
@@ -88,6 +93,7 @@ class LogNormal(_Pair):
     def _sample_n(self, key: Key, n: int) -> Array:
         return jnp.exp(self.loc + self.scale * random.normal(key, (n, *self.batch_shape), self.loc.dtype))
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """log N(log x; loc, scale²) − log x; −∞ outside x > 0."""
         inside = value > 0
@@ -110,12 +116,14 @@ class Kumaraswamy(_Pair):
     a: Array
     b: Array
 
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """(1 − (1 − u)^(1/b))^(1/a), through logarithms; kept inside (0, 1)."""
         log_x = jnp.log(-jnp.expm1(jnp.log1p(-u) / self.b)) / self.a
         limits = jnp.finfo(self.a.dtype)
         return jnp.clip(jnp.exp(log_x), limits.tiny, 1 - limits.epsneg)
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """log a + log b + (a − 1) log x + (b − 1) log(1 − x^a)."""
         log_x = jnp.log(value)
@@ -152,6 +160,7 @@ class Poisson(Distribution):
     def _sample_n(self, key: Key, n: int) -> Array:
         return jax.random.poisson(key, self.mean(), (n, *self.batch_shape)).astype(self.log_rate.dtype)
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """x·log λ − λ − log x!."""
         value = jnp.asarray(value).astype(self.log_rate.dtype)

@@ -83,8 +83,8 @@ def ais(
         progress=progress,
         description="annealing",
     )
-    result = annealed(found["log_weights"], found["acceptance"])
-    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *shape), result)
+    log_weights = found["log_weights"].reshape(*shape, num_chains)
+    return annealed(log_weights, found["acceptance"].reshape(shape), num_temperatures)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -15,7 +15,7 @@ from vaejax.evaluate.evidence.importance import (
     warn_untrustworthy,
 )
 from vaejax.evaluate.stream import Summary, stream
-from vaejax.numerics import log_mean_exp
+from vaejax.numerics import filled, log_mean_exp
 from vaejax.types import Array, Key, LogTerms, Model, Params
 
 
@@ -81,10 +81,11 @@ def bounds(
         )
     kept = stream(_ALL, model, params, key, batch, num_samples=num_samples, chunk_size=num_draws)
     count, mean, squares = kept[1]
-    error = jnp.sqrt(squares / jnp.where(count > 1, count - 1, jnp.nan) / count)
+    error = jnp.sqrt(squares / jnp.maximum(count - 1, 1) / count)
+    error = filled(error, num_samples == num_draws, jnp.nan)
     importance = log_marginal_of(kept[2], num_samples)
     warn_untrustworthy(importance.pareto_k, num_samples)
-    return Bounds(elbo_of(kept[0]), Iwae(mean, error), importance)
+    return Bounds(elbo_of(kept[0], num_samples), Iwae(mean, error), importance)
 
 
 class _Groups(NamedTuple):

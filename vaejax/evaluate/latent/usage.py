@@ -12,6 +12,7 @@ from vaejax.dists import masked_log_prob
 from vaejax.evaluate.encoding import alone, encode, opened
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.evaluate.summary import MeanEstimate
+from vaejax.numerics import filled
 from vaejax.terms import batch_shape
 from vaejax.types import Array, Batch, Key, Model, Params, call, declares, observed
 
@@ -97,7 +98,8 @@ def latent_usage(
             f"latent_usage needs examples along one axis, the model sees {list(shape)}; flatten them into [n, *event]"
         )
     total, by_round = _falls(model, num_samples, per_dimension, params, key, batch)
-    error = jnp.sqrt(total.squares[:, 0] / (num_samples * (num_samples - 1 if num_samples > 1 else jnp.nan)))
+    error = jnp.sqrt(total.squares[:, 0] / (num_samples * max(num_samples - 1, 1)))
+    error = filled(error, num_samples == 1, jnp.nan)
     means = _means(*(np.asarray(v, np.float64) for v in (total.falls, total.given, by_round)))
     fall = total.falls[:, 0]
     result = LatentUsage(total.own, total.own - fall, fall, error, means[0])
