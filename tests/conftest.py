@@ -1,5 +1,6 @@
 """Shared fixtures: a small model, a linear-Gaussian one with everything exact, real data where they are."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -31,6 +32,10 @@ import pytest
 import vaejax.dists  # first: it imports distrax with its one import-time warning silenced
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "wants_nan: computes NaN on purpose, also under JAX_DEBUG_NANS=1")
+
+
 def pytest_unconfigure():
     if os.environ.get("VAEJAX_TESTS_CACHE_OWNER") == str(os.getpid()):
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -41,6 +46,13 @@ def forget_compiled():
     """Compiled programs are memory maps, of which a process may have 65,530: thousands of tests would run out of them."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def permit_nan(request):
+    """Turns the check for NaN off in tests marked ``wants_nan``, which compute NaN on purpose."""
+    with jax.debug_nans(False) if request.node.get_closest_marker("wants_nan") else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture

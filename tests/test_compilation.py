@@ -11,12 +11,13 @@ import pytest
 
 import vaejax
 from vaejax import compilation
+from vaejax.compilation import vectors
 
 
 @pytest.fixture(params=[False, True])
 def wide(request, monkeypatch):
     """With and without, whatever processor this is: one without such vectors takes the option and has no use for it."""
-    monkeypatch.setattr(compilation, "_has_wide_vectors", lambda: request.param)
+    monkeypatch.setattr(vectors, "_has_wide_vectors", lambda: request.param)
     return request.param
 
 
@@ -43,7 +44,7 @@ def test_values_transformations_and_traces(wide):
 def test_the_processor_is_asked_about_within_a_trace_too(monkeypatch):
     """The first program that a process compiles may hold a compiled function."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setattr(compilation, "_has_wide_vectors", functools.cache(compilation._has_wide_vectors.__wrapped__))
+    monkeypatch.setattr(vectors, "_has_wide_vectors", functools.cache(vectors._has_wide_vectors.__wrapped__))
     inner = compilation.jit(lambda x: 2 * x)
     assert float(jax.jit(lambda x: inner(x) + 1)(3.0)) == 7.0
     assert jax.jit(jax.vmap(inner))(jnp.arange(2.0)).tolist() == [0.0, 2.0]
@@ -84,7 +85,7 @@ def test_a_compiled_epoch_within_another_program(key, wide):
 
 def test_a_width_given_by_the_user_is_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=256")
-    assert not compilation._has_wide_vectors.__wrapped__()
+    assert not vectors._has_wide_vectors.__wrapped__()
 
 
 def test_it_has_what_jit_has(wide):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaejax.numerics import broadcasts
 from vaejax.types import Array
 
 
@@ -50,6 +51,7 @@ def _cholesky_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 @jax.jit
+@broadcasts
 def inverse_tril(tril: Array) -> Array:
     """L⁻¹ of lower-triangular ``[..., d, d]``, by forward substitution.
 
@@ -79,6 +81,7 @@ def _inverse_tril_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 @jax.jit
+@broadcasts
 def solve_tril(tril: Array, vector: Array) -> Array:
     """L⁻¹ v of ``[..., d, d]`` and ``[..., d]``, leading axes broadcast.
 

@@ -1,12 +1,71 @@
 """Stable arithmetic on log-weights: means of their exponentials and powers, and moments one chunk of samples at a time."""
 
+import functools
 import math
-from typing import Any, NamedTuple
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax.types import Array
+
+F = TypeVar("F", bound=Callable)
+
+
+def broadcasts(function: F) -> F:
+    """Decorates a function whose docstring documents broadcasting, so that `jax_numpy_rank_promotion` permits it.
+
+    Under ``"raise"`` and ``"warn"`` the ranks inside the function are not checked. Everything outside of it
+    is, so a decorated function must not call functions of the user. Under ``"allow"``, the default, the
+    decorator changes nothing.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> add = broadcasts(lambda a, b: a + b)
+        >>> with jax.numpy_rank_promotion("raise"):
+        ...     add(jnp.ones((2, 3)), jnp.ones(3)).shape
+        (2, 3)
+    """
+    config, permission = jax.config, jax.numpy_rank_promotion
+
+    def permitted(*args: Any, **options: Any) -> Any:
+        if config.jax_numpy_rank_promotion == "allow":  # type: ignore[attr-defined]
+            return function(*args, **options)
+        with permission("allow"):
+            return function(*args, **options)
+
+    # With the globals of the function, by which doctest recognizes the members of a module.
+    scope = getattr(function, "__globals__", globals())
+    local = types.FunctionType(permitted.__code__, scope, "permitted", None, permitted.__closure__)
+    return cast(F, functools.wraps(function)(local))
+
+
+def filled(values: Array, where: Any, fill: float) -> Array:
+    """Returns ``values`` with ``fill`` where ``where`` is True: NaN for what is undefined, ±∞ for a limit.
+
+    Concrete values are filled on the host, because ``jax_debug_nans`` and ``jax_debug_infs`` inspect what
+    JAX computes. An undefined entry of a result, such as the standard error of one draw, is not a failed
+    computation. Traced values are filled by `jax.numpy.where`.
+
+    Args:
+        values: of any shape.
+        where: a bool, or an array of bools that broadcasts to the shape of ``values``.
+        fill: the value of the other entries.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> filled(jnp.arange(3.0), jnp.array([False, True, False]), jnp.inf).tolist()
+        [0.0, inf, 2.0]
+    """
+    if isinstance(values, jax.core.Tracer) or isinstance(where, jax.core.Tracer):
+        return jnp.where(where, jnp.asarray(fill, values.dtype), values)
+    if not np.any(where):
+        return values
+    host = np.asarray(values)
+    return jax.device_put(np.where(where, np.asarray(fill, host.dtype), host))
 
 
 def weighted_mean(values: Array, weight: Array | None, *, sample_axes: int = 0) -> Array:
@@ -51,11 +110,13 @@ class WeightMoments(NamedTuple):
     num_samples: Array
 
 
+@broadcasts
 def _shift(log_weights: Array, log_max: Array) -> Array:
     # Where every weight is zero the maximum is −inf, and −inf − (−inf) would be NaN.
     return jnp.exp(log_weights - jnp.where(jnp.isneginf(log_max), 0.0, log_max))
 
 
+@broadcasts
 def weight_moments(log_weights: Array) -> WeightMoments:
     """Moments over the leading axis of ``log_weights`` ``[K, ...]``; −inf stands for a weight of zero.
 
@@ -76,6 +137,7 @@ def weight_moments(log_weights: Array) -> WeightMoments:
     )
 
 
+@broadcasts
 def merge_moments(a: WeightMoments, b: WeightMoments) -> WeightMoments:
     """Moments of two sets of weights together (Chan, Golub & LeVeque 1983, eq. 2.1), rescaled to the larger maximum."""
     log_max = jnp.maximum(a.log_max, b.log_max)
@@ -100,8 +162,8 @@ def log_mean_weight(moments: WeightMoments) -> Array:
 def log_mean_standard_error(moments: WeightMoments) -> Array:
     """Standard error of `log_mean_weight` by the delta method: sd(w) / (mean(w) √K), NaN for a single weight."""
     n = moments.num_samples
-    variance = moments.sum_squares / jnp.where(n > 1, n - 1, jnp.nan)
-    return jnp.sqrt(variance / n) / moments.mean
+    variance = moments.sum_squares / jnp.maximum(n - 1, 1)
+    return filled(jnp.sqrt(variance / n) / moments.mean, n <= 1, jnp.nan)
 
 
 def effective_sample_size(moments: WeightMoments) -> Array:
@@ -110,6 +172,7 @@ def effective_sample_size(moments: WeightMoments) -> Array:
     return moments.num_samples * total / (moments.sum_squares + total)
 
 
+@broadcasts
 def log_mean_exp(log_weights: Array, axis: int = 0) -> Array:
     """log (1/K) Σ_k w_k over one axis.
 
@@ -121,6 +184,7 @@ def log_mean_exp(log_weights: Array, axis: int = 0) -> Array:
     return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
 
 
+@broadcasts
 def leave_one_out_log_mean_exp(log_weights: Array, axis: int = 0) -> Array:
     """log (1/(K−1)) Σ_{j≠k} w_j for each k: the shape of ``log_weights``, K > 1 along ``axis``.
 
@@ -144,6 +208,7 @@ def leave_one_out_log_mean_exp(log_weights: Array, axis: int = 0) -> Array:
     return jnp.where(is_top, others, largest + jnp.log(rest)) - math.log(count - 1)
 
 
+@broadcasts
 def log_power_mean(log_weights: Array, power: Any) -> Array:
     """(1/s) log (1/K) Σ_k w_k^s over the leading axis: the mean of log w at s = 0, its maximum at ∞, its minimum at −∞.
 
@@ -170,6 +235,7 @@ def log_power_mean(log_weights: Array, power: Any) -> Array:
     return jnp.where(jnp.isinf(power), jnp.where(power > 0, largest, smallest), finite)
 
 
+@broadcasts
 def tempered_mean(log_weights: Array, beta: Array) -> Array:
     """Σ_k w̃_k log w_k with w̃_k ∝ w_k^β, over the leading axis; ``beta`` broadcasts against the remaining ones."""
     centre = jax.lax.stop_gradient(jnp.max(log_weights, axis=0))

@@ -11,7 +11,7 @@ from jax.scipy.special import digamma, gammaln
 
 from vaejax import checks
 from vaejax.conjugate import normal_wishart
-from vaejax.conjugate.em import FitResult, best_of, iterate
+from vaejax.conjugate.em import FitResult, best_of, iterate, marked
 from vaejax.conjugate.gmm import Gmm, starts
 from vaejax.conjugate.gmm.density import Whitener, complete, row_scores, whitener
 from vaejax.conjugate.gmm.fit import finite_end
@@ -19,6 +19,7 @@ from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chun
 from vaejax.conjugate.gmm.structures import structure
 from vaejax.conjugate.table import Table, centred, spread, table
 from vaejax.dists import OneHotCategorical
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -60,6 +61,7 @@ class BayesianGmm(NamedTuple):
     prior: Prior
 
 
+@broadcasts
 def fit_cavi(
     key: Key,
     x: Any,
@@ -127,19 +129,22 @@ def fit_cavi(
         begin = begin._replace(mean=begin.mean - centre)
     found = _fit(begin, rows, prior, jnp.asarray(tolerance, rows.x.dtype), max_steps)
     finite_end(found, "a Bayesian Gaussian mixture")
-    return found._replace(params=_moved(found.params, centre))
+    return marked(found._replace(params=_moved(found.params, centre)))
 
 
+@broadcasts
 def posterior(params: BayesianGmm, x: Any) -> OneHotCategorical:
     """q(z) ∝ exp E[log π_k + log N(x; μ_k, Λ_k⁻¹)], the responsibilities of rows ``[*batch, d]`` (Bishop 2006, eq. 10.46)."""
     return OneHotCategorical(jax.nn.log_softmax(_scores(params, x), axis=-1))
 
 
+@broadcasts
 def bound(params: BayesianGmm, q: OneHotCategorical, x: Any) -> Array:
     """Each row's part of the ELBO, E_q[log p(x, z | π, μ, Λ)] + H(q(z)), ``[*batch]`` nats; `elbo` subtracts KL(q ‖ prior) once."""
     return jnp.sum(jnp.where(q.probs > 0, q.probs * _scores(params, x), 0.0), -1) + q.entropy()
 
 
+@broadcasts
 def elbo(params: BayesianGmm, x: Any, q: OneHotCategorical | None = None) -> Array:
     """L = Σ_n `bound` − KL(q(π, μ, Λ) ‖ p(π, μ, Λ)) ≤ log p(x), of all data, nats; with the best q(z) if none is given."""
     batch = checks.batch(x, "x")
@@ -147,6 +152,7 @@ def elbo(params: BayesianGmm, x: Any, q: OneHotCategorical | None = None) -> Arr
     return jnp.sum(rows if batch.weight is None else batch.weight * rows) - kl_to_prior(params)
 
 
+@broadcasts
 def kl_to_prior(params: BayesianGmm) -> Array:
     """KL(q(π, μ, Λ) ‖ p(π, μ, Λ)), nats."""
     checks.params(params, BayesianGmm)
@@ -157,6 +163,7 @@ def kl_to_prior(params: BayesianGmm) -> Array:
     return dirichlet + jnp.sum(normal_wishart.kl(params, params.prior))
 
 
+@broadcasts
 def log_prob(params: BayesianGmm, x: Any) -> Array:
     """log of the predictive density, a mixture of Student t's, ``[*batch]`` nats (Bishop 2006, eqs. 10.81 and 10.82)."""
     rows, size = _rows(params, x), params.mean.shape[-1]
@@ -170,6 +177,7 @@ def log_prob(params: BayesianGmm, x: Any) -> Array:
     return jax.nn.logsumexp(weight + constant - half * jnp.log1p(distance / free), axis=-1)
 
 
+@broadcasts
 def point(params: BayesianGmm) -> Gmm:
     """The mixture at the posterior means of π, μ and Λ: what serves as a `Model` (``gmm.as_model``) and in plots."""
     checks.params(params, BayesianGmm)
@@ -177,12 +185,14 @@ def point(params: BayesianGmm) -> Gmm:
     return Gmm(weight, params.mean, params.scatter / params.degrees[:, None, None])
 
 
+@broadcasts
 def counts(params: BayesianGmm) -> Array:
     """``[K]`` how many rows each component has: next to none where it is not needed."""
     checks.params(params, BayesianGmm)
     return params.concentration - params.prior.concentration
 
 
+@broadcasts
 def em_step(params: BayesianGmm, x: Any) -> BayesianGmm:
     """One update of q(z), then one of q(π, μ, Λ)."""
     checks.params(params, BayesianGmm)
@@ -203,6 +213,7 @@ def _moved(params: BayesianGmm, by: Array) -> BayesianGmm:
     return params._replace(mean=params.mean + by, prior=prior)
 
 
+@broadcasts
 def _update(moments: Moments, prior: Prior) -> BayesianGmm:
     """q(π, μ, Λ) given q(z) (Bishop 2006, eqs. 10.58 and 10.60 to 10.63)."""
     total, centre, scatter = moments

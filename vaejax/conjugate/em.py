@@ -9,6 +9,7 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.dists import kl_divergence
+from vaejax.numerics import filled
 from vaejax.types import Array, Key, Params, as_batch
 
 
@@ -122,11 +123,20 @@ def iterate(
         return FitResult(kept, trace, made, converged, state.reseeded.at[at].set(now), collapsed.astype(jnp.int32))
 
     none = jnp.zeros((), jnp.int32)
-    trace = jnp.full(max_steps + 1, jnp.nan, jax.eval_shape(objective, params).dtype)
+    trace = jnp.zeros(max_steps + 1, jax.eval_shape(objective, params).dtype)
     begin = FitResult(params, trace, none, jnp.zeros((), bool), jnp.zeros(max_steps, jnp.int32), none)
     end = jax.lax.while_loop(more, advance, begin)
-    end = end._replace(trace=end.trace.at[end.num_steps].set(objective(end.params)))
+    last = objective(end.params)
+    steps = jnp.arange(max_steps + 1)
+    trace = jnp.where(steps < end.num_steps, end.trace, last)
+    end = end._replace(trace=trace)
     return end if mend is not None else end._replace(reseeded=None, collapsed=None)
+
+
+def marked(found: FitResult) -> FitResult:
+    """The result of a fit with NaN in the trace beyond the steps made, where `iterate` repeats the last value."""
+    beyond = jnp.arange(found.trace.shape[-1]) > found.num_steps[..., None]
+    return found._replace(trace=filled(found.trace, beyond, jnp.nan))
 
 
 def best_of(found: FitResult) -> FitResult:

@@ -10,10 +10,11 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.conjugate import criteria, linear_gaussian
-from vaejax.conjugate.em import FitResult, best_of
+from vaejax.conjugate.em import FitResult, best_of, marked
 from vaejax.conjugate.linear_gaussian import Noise, Parts
 from vaejax.conjugate.table import Table, no_constant_column, table
 from vaejax.dists import MultivariateNormal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key, Model
 
 
@@ -51,6 +52,7 @@ class Undetermined(UserWarning):
     """Factors with more free numbers than the covariance that they explain."""
 
 
+@broadcasts
 def fit_em(
     key: Key,
     x: Any,
@@ -122,7 +124,7 @@ def fit_em(
     found = best_of(jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)) if num_starts > 1 else fits[0]
     found = linear_gaussian.checked(found, "factor analysis")
     _report(found, linear_gaussian.em_step(found.params, rows, noise).noise, begin.noise, least)
-    return found._replace(params=FactorAnalysis(*found.params))
+    return marked(found._replace(params=FactorAnalysis(*found.params)))
 
 
 def max_factors(num_columns: int) -> int:
@@ -138,6 +140,7 @@ def max_factors(num_columns: int) -> int:
     return max((q for q in range(num_columns) if (num_columns - q) ** 2 >= num_columns + q), default=0)
 
 
+@broadcasts
 def em_step(params: FactorAnalysis, x: Any) -> FactorAnalysis:
     """One E-step and one M-step."""
     checks.params(params, FactorAnalysis)
@@ -146,6 +149,7 @@ def em_step(params: FactorAnalysis, x: Any) -> FactorAnalysis:
     return FactorAnalysis(*linear_gaussian.em_step(_parts(params), rows, noise))
 
 
+@broadcasts
 def log_prob(params: FactorAnalysis, x: Any) -> Array:
     """log N(x; μ, W Wᵀ + diag ψ) of the observed entries of each row, ``[*batch]`` nats.
 
@@ -156,16 +160,19 @@ def log_prob(params: FactorAnalysis, x: Any) -> Array:
     return linear_gaussian.log_prob(_parts(params), x)
 
 
+@broadcasts
 def posterior(params: FactorAnalysis, x: Any) -> MultivariateNormal:
     """p(z|x) = N(M⁻¹ Wᵀ Ψ⁻¹ (x − μ), M⁻¹), M = I + Wᵀ Ψ⁻¹ W: the factor scores (Bishop 2006, eq. 12.66)."""
     return linear_gaussian.posterior(_parts(params), x)
 
 
+@broadcasts
 def bound(params: FactorAnalysis, q: MultivariateNormal, x: Any) -> Array:
     """L(q) = E_q log p(x, z) + H(q) for any Gaussian q(z), ``[*batch]`` nats: log p(x) − KL(q ‖ p(z|x))."""
     return linear_gaussian.bound(_parts(params), q, x)
 
 
+@broadcasts
 def sample(params: FactorAnalysis, key: Key, num_samples: int) -> tuple[Array, Array]:
     """Draws x ``[n, d]`` and their factors z ``[n, q]``."""
     return linear_gaussian.sample(_parts(params), key, num_samples)
@@ -177,11 +184,13 @@ def num_parameters(params: FactorAnalysis) -> int:
     return linear_gaussian.num_loadings(*params.weight.shape) + len(params.noise)
 
 
+@broadcasts
 def aic(params: FactorAnalysis, x: Any) -> Array:
     """Akaike's criterion 2 p − 2 log p(x), of all data: smaller is better."""
     return criteria.aic(log_prob(params, x), x, num_parameters(params))
 
 
+@broadcasts
 def bic(params: FactorAnalysis, x: Any) -> Array:
     """Schwarz's criterion p log n − 2 log p(x), of all data: smaller is better."""
     return criteria.bic(log_prob(params, x), x, num_parameters(params))

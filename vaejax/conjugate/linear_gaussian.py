@@ -13,6 +13,7 @@ from vaejax.conjugate.em import FitResult, iterate
 from vaejax.conjugate.table import Table, centred, spread
 from vaejax.dists import MultivariateNormal, diagonal_normal, standard_normal
 from vaejax.linalg import cholesky, inverse_and_log_det
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Batch, Key, Model, Params, observed
 
 
@@ -47,18 +48,21 @@ class Noise(NamedTuple):
         return jnp.maximum(jnp.where(self.shared, pooled, squares / entries), self.least)
 
 
+@broadcasts
 def log_prob(parts: Parts, x: Any) -> Array:
     """log N(x; μ, W Wᵀ + diag ψ) of the observed entries of each row, in O(d q²) a row with holes, O(d q) without."""
     residual, seen = _residual(parts, x)
     return _infer(parts, residual, seen)[2]
 
 
+@broadcasts
 def posterior(parts: Parts, x: Any) -> MultivariateNormal:
     """p(z|x) = N(M⁻¹ Wᵀ Ψ⁻¹ (x − μ), M⁻¹), M = I + Wᵀ Ψ⁻¹ W, of the observed entries."""
     mean, covariance, _ = _infer(parts, *_residual(parts, x))
     return MultivariateNormal(mean, cholesky(covariance))
 
 
+@broadcasts
 def bound(parts: Parts, q: MultivariateNormal, x: Any) -> Array:
     """L(q) = E_q log p(x, z) + H(q) of the observed entries, for any Gaussian q(z)."""
     residual, seen = _residual(parts, x)
@@ -71,6 +75,7 @@ def bound(parts: Parts, q: MultivariateNormal, x: Any) -> Array:
     return -0.5 * (fit + near) + q.entropy()
 
 
+@broadcasts
 def sample(parts: Parts, key: Key, num_samples: int) -> tuple[Array, Array]:
     """Draws x ``[n, d]`` and their latents ``[n, q]``."""
     checks.key(key)
@@ -89,6 +94,7 @@ def as_model(params: Params, parts_of: Callable[[Params], Parts]) -> Model:
     def exact(params: Params, x: Array, *, mask: Array | None = None) -> MultivariateNormal:
         return posterior(parts_of(params), Batch(x, mask=mask))
 
+    @broadcasts
     def likelihood(params: Params, z: Array) -> Any:
         parts = parts_of(params)
         loc = z @ parts.weight.T + parts.mean
@@ -97,6 +103,7 @@ def as_model(params: Params, parts_of: Callable[[Params], Parts]) -> Model:
     return Model(lambda key, batch=None: params, exact, lambda params: standard_normal(size), likelihood)
 
 
+@broadcasts
 def start(key: Key, rows: Table, latent_size: int) -> Parts:
     """Random directions of the data's own spread."""
     centre, rows = centred(rows)
@@ -109,6 +116,7 @@ def start(key: Key, rows: Table, latent_size: int) -> Parts:
 
 
 @functools.partial(jax.jit, static_argnums=3)
+@broadcasts
 def fit(begin: Parts, rows: Table, noise: Noise, max_steps: int, tolerance: Array) -> FitResult:
     """EM; without holes on the covariance alone, whatever the number of rows."""
     centre, rows = centred(rows)
@@ -134,23 +142,27 @@ def _fit_rows(begin: Parts, rows: Table, noise: Noise, max_steps: int, tolerance
     return iterate(step, objective, begin, max_steps=max_steps, tolerance=tolerance)
 
 
+@broadcasts
 def principal(weight: Array, noise: Array) -> Array:
     """W turned so that Wᵀ Ψ⁻¹ W is diagonal and falling, the largest entry of each column positive: the likelihood knows no rotation."""
     _, turn = jnp.linalg.eigh(weight.T @ (weight / noise[:, None]))
     return weight @ turn[:, ::-1] * signs(weight @ turn[:, ::-1])
 
 
+@broadcasts
 def signs(weight: Array) -> Array:
     """Of the largest entry of each column."""
     largest = jnp.argmax(jnp.abs(weight), axis=0)
     return jnp.sign(weight[largest, jnp.arange(weight.shape[1])])
 
 
+@broadcasts
 def num_loadings(size: int, latent_size: int) -> int:
     """Free numbers of μ and W, one rotation being like another."""
     return size + size * latent_size - latent_size * (latent_size - 1) // 2
 
 
+@broadcasts
 def checked(found: FitResult, model: str) -> FitResult:
     """The fit, W turned to its principal axes.
 
@@ -166,6 +178,7 @@ def checked(found: FitResult, model: str) -> FitResult:
     return found._replace(params=parts._replace(weight=principal(parts.weight, parts.noise)))
 
 
+@broadcasts
 def em_step(parts: Parts, rows: Table, noise: Noise) -> Parts:
     """One E-step and one M-step."""
     return fit(parts, rows, noise, 1, jnp.zeros((), rows.x.dtype)).params
@@ -223,6 +236,7 @@ def _residual(parts: Parts, x: Any) -> tuple[Array, Array | None]:
     return (residual if seen is None else residual * seen), seen
 
 
+@broadcasts
 def _inner(weight: Array, noise: Array, seen: Array | None) -> tuple[Array, Array]:
     """M⁻¹ ``[..., q, q]`` and log|M|, M = I + Wᵀ Ψ⁻¹ W over the observed entries."""
     scaled = weight / noise[:, None]
@@ -230,6 +244,7 @@ def _inner(weight: Array, noise: Array, seen: Array | None) -> tuple[Array, Arra
     return inverse_and_log_det(gram + jnp.eye(weight.shape[1], dtype=weight.dtype))
 
 
+@broadcasts
 def _infer(parts: Parts, residual: Array, seen: Array | None) -> tuple[Array, Array, Array]:
     """Mean ``[*batch, q]``, covariance ``[*batch or nothing, q, q]`` and log-evidence ``[*batch]``, missing residuals being 0."""
     inverse, log_det = _inner(parts.weight, parts.noise, seen)

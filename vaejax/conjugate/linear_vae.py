@@ -10,6 +10,7 @@ from vaejax import checks
 from vaejax.conjugate import ppca
 from vaejax.conjugate.ppca import Ppca
 from vaejax.dists import MultivariateNormal, diagonal_normal, likelihoods, standard_normal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key, Model, Params, as_batch, default_float, flat_examples, observed
 
 
@@ -36,6 +37,7 @@ def as_model(latent_size: int) -> Model:
     """
     checks.positive_int(latent_size, "latent_size")
 
+    @broadcasts
     def init(key: Key, batch: Any) -> Params:
         batch = as_batch(batch)
         x = jnp.asarray(observed(batch), default_float())
@@ -53,11 +55,13 @@ def as_model(latent_size: int) -> Model:
             "encoder": {"weight": gain, "log_scale": scale},
         }
 
+    @broadcasts
     def posterior(params: Params, x: Array) -> Any:
         encoder = params["encoder"]
         loc = (x - params["decoder"].mean) @ encoder["weight"].T
         return diagonal_normal(loc, log_scale=jnp.broadcast_to(encoder["log_scale"], loc.shape))
 
+    @broadcasts
     def likelihood(params: Params, z: Array) -> Any:
         mean, weight, log_variance = params["decoder"]
         loc = z @ weight.T + mean
@@ -72,6 +76,7 @@ def as_ppca(params: Params) -> Ppca:
     return decoder._replace(variance=jnp.exp(decoder.variance))
 
 
+@broadcasts
 def bound(params: Params, x: Any) -> Array:
     """The ELBO of a linear VAE in closed form, ``[*batch]`` nats: at most `ppca.log_prob` of `as_ppca`.
 

@@ -11,6 +11,7 @@ from vaejax.conjugate.gmm import Gmm
 from vaejax.conjugate.gmm.structures import low_rank, low_rank_parts
 from vaejax.dists import Chain, MultivariateNormal, OneHotCategorical, diagonal_normal, standard_normal
 from vaejax.linalg import cholesky, inverse_and_log_det
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Batch, Key, Model, as_batch
 
 
@@ -30,6 +31,7 @@ class Mppca(NamedTuple):
     variance: Array
 
 
+@broadcasts
 def fit_em(key: Key, x: Any, num_components: int, latent_size: int, **settings: Any) -> FitResult:
     """Maximum likelihood by EM: a Gaussian mixture whose M-step is probabilistic PCA in closed form on each component's covariance.
 
@@ -72,12 +74,14 @@ def fit_em(key: Key, x: Any, num_components: int, latent_size: int, **settings: 
     return found._replace(params=from_gmm(found.params, latent_size))
 
 
+@broadcasts
 def from_gmm(params: Gmm, latent_size: int) -> Mppca:
     """Each component's covariance as W Wᵀ + σ² I, exact where it is such a one, else of maximal likelihood."""
     weight, variance = low_rank_parts(jnp.ones_like(params.weight), params.covariance, latent_size)
     return Mppca(params.weight, params.mean, weight, variance)
 
 
+@broadcasts
 def to_gmm(params: Mppca) -> Gmm:
     """The same density, latents summed out."""
     checks.params(params, Mppca)
@@ -86,11 +90,13 @@ def to_gmm(params: Mppca) -> Gmm:
     return Gmm(params.weight, params.mean, covariance)
 
 
+@broadcasts
 def log_prob(params: Mppca, x: Any) -> Array:
     """log p(x) ``[*batch]`` nats of rows ``[*batch, d]``."""
     return gmm.log_prob(to_gmm(params), x)
 
 
+@broadcasts
 def posterior(params: Mppca, x: Any) -> Chain:
     """p(k|x) p(z|x, k): one-hot components, then the latents of the component drawn.
 
@@ -115,6 +121,7 @@ def posterior(params: Mppca, x: Any) -> Chain:
     return Chain([lambda _: components, latents])
 
 
+@broadcasts
 def sample(params: Mppca, key: Key, num_samples: int) -> tuple[Array, Array]:
     """Draws ``[n, d]`` and the component of each ``[n]``."""
     return gmm.sample(to_gmm(params), key, num_samples)

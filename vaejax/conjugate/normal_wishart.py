@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, multigammaln
 
 from vaejax.linalg import cholesky, inverse_tril, log_diagonal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array
 
 
@@ -16,13 +17,15 @@ def whiten(matrix: Array) -> tuple[Array, Array]:
     return inverse, log_diagonal(inverse)
 
 
+@broadcasts
 def expected_log_det(degrees: Array, scatter: Array) -> Array:
     """E log|Λ_k| of degrees ν ``[K]`` and scatter W⁻¹ ``[K, d, d]`` (Bishop 2006, eq. 10.65)."""
     size = scatter.shape[-1]
-    halves = 0.5 * (degrees[:, None] - jnp.arange(size))
+    halves = 0.5 * (degrees[:, None] - jnp.arange(size, dtype=degrees.dtype))
     return jnp.sum(digamma(halves), -1) + size * math.log(2) + 2 * whiten(scatter)[1]
 
 
+@broadcasts
 def kl(q: Any, prior: Any) -> Array:
     """KL(q(μ_k, Λ_k) ‖ p(μ, Λ)), ``[K]`` nats; both with strength, mean, degrees and scatter, the prior's without a component axis."""
     size = q.mean.shape[-1]

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.conjugate import criteria, linear_gaussian
-from vaejax.conjugate.em import FitResult
+from vaejax.conjugate.em import FitResult, marked
 from vaejax.conjugate.linear_gaussian import Noise, Parts
 from vaejax.conjugate.table import Table, centred, table
 from vaejax.dists import MultivariateNormal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key, Model
 
 
@@ -29,6 +30,7 @@ class Ppca(NamedTuple):
     variance: Array
 
 
+@broadcasts
 def fit_ml(x: Any, latent_size: int) -> Ppca:
     """The maximum-likelihood parameters, from the eigenvalues of the 1/n covariance.
 
@@ -59,6 +61,7 @@ def fit_ml(x: Any, latent_size: int) -> Ppca:
     return params
 
 
+@broadcasts
 def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, tolerance: float = 1e-9) -> FitResult:
     """Maximum likelihood by EM, missing entries left out: exact under data missing at random.
 
@@ -99,9 +102,10 @@ def fit_em(key: Key, x: Any, latent_size: int, *, max_steps: int = 1000, toleran
     found = linear_gaussian.fit(begin, rows, noise, max_steps, jnp.asarray(tolerance, rows.x.dtype))
     found = linear_gaussian.checked(found, "probabilistic PCA")
     _some_noise(found.params.noise[0], noise.least[0], rows, latent_size)
-    return found._replace(params=_ppca(found.params))
+    return marked(found._replace(params=_ppca(found.params)))
 
 
+@broadcasts
 def em_step(params: Ppca, x: Any) -> Ppca:
     """One E-step and one M-step."""
     checks.params(params, Ppca)
@@ -109,6 +113,7 @@ def em_step(params: Ppca, x: Any) -> Ppca:
     return _ppca(linear_gaussian.em_step(_parts(params), rows, _noise(jnp.zeros(len(params.mean)))))
 
 
+@broadcasts
 def log_prob(params: Ppca, x: Any) -> Array:
     """log N(x; μ, W Wᵀ + σ² I) of the observed entries of each row, ``[*batch]`` nats.
 
@@ -125,6 +130,7 @@ def log_prob(params: Ppca, x: Any) -> Array:
     return linear_gaussian.log_prob(_parts(params), x)
 
 
+@broadcasts
 def posterior(params: Ppca, x: Any) -> MultivariateNormal:
     """p(z|x) = N(M⁻¹ Wᵀ (x − μ), σ² M⁻¹), M = Wᵀ W + σ² I, of the observed entries of each row.
 
@@ -138,11 +144,13 @@ def posterior(params: Ppca, x: Any) -> MultivariateNormal:
     return linear_gaussian.posterior(_parts(params), x)
 
 
+@broadcasts
 def bound(params: Ppca, q: MultivariateNormal, x: Any) -> Array:
     """L(q) = E_q log p(x, z) + H(q) for any Gaussian q(z), ``[*batch]`` nats: log p(x) − KL(q ‖ p(z|x))."""
     return linear_gaussian.bound(_parts(params), q, x)
 
 
+@broadcasts
 def sample(params: Ppca, key: Key, num_samples: int) -> tuple[Array, Array]:
     """Draws x ``[n, d]`` and their latents z ``[n, q]``."""
     return linear_gaussian.sample(_parts(params), key, num_samples)
@@ -154,11 +162,13 @@ def num_parameters(params: Ppca) -> int:
     return linear_gaussian.num_loadings(*params.weight.shape) + 1
 
 
+@broadcasts
 def aic(params: Ppca, x: Any) -> Array:
     """Akaike's criterion 2 p − 2 log p(x), of all data: smaller is better."""
     return criteria.aic(log_prob(params, x), x, num_parameters(params))
 
 
+@broadcasts
 def bic(params: Ppca, x: Any) -> Array:
     """Schwarz's criterion p log n − 2 log p(x), of all data: smaller is better."""
     return criteria.bic(log_prob(params, x), x, num_parameters(params))
@@ -219,6 +229,7 @@ def _opened(x: Any, latent_size: int) -> Table:
 
 
 @functools.partial(jax.jit, static_argnums=1)
+@broadcasts
 def _maximum(rows: Table, latent_size: int) -> tuple[Ppca, Array]:
     """The parameters, and the mean variance of the columns."""
     centre, rows = centred(rows)

@@ -8,9 +8,11 @@ import numpy as np
 
 from vaejax import checks
 from vaejax.conjugate.linear_gaussian import signs
+from vaejax.numerics import broadcasts
 from vaejax.types import Array
 
 
+@broadcasts
 def varimax(weight: Array, *, normalize: bool = True, max_sweeps: int = 100, tolerance: float = 1e-5) -> Array:
     """W R for the rotation R under which each column of W has few large entries: Kaiser's varimax.
 
@@ -88,6 +90,7 @@ def _varimax(weight: Array, normalize: bool, max_sweeps: int, tolerance: Array) 
     return found[:, order] * signs(turned[:, order])
 
 
+@broadcasts
 def correlations(weight: Array, noise: Array) -> np.ndarray:
     """corr(x_j, z_k) = W_jk / √(Σ_k W_jk² + ψ_j) under the model, ``[d, q]``: loadings of standardised columns.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Batch, default_float, observed
 
 # Floats that a column's range should hold, some thirty to a standard deviation.
@@ -97,6 +98,7 @@ def _counted(batch: Batch) -> Batch:
     return jax.tree.map(lambda leaf: leaf[np.asarray(weight) > 0], batch)
 
 
+@broadcasts
 def spread(x: Array, weight: Array) -> tuple[Array, Array]:
     """Weighted mean ``[d]`` and 1/n covariance ``[d, d]``."""
     total = jnp.sum(weight)
@@ -105,12 +107,13 @@ def spread(x: Array, weight: Array) -> tuple[Array, Array]:
     return mean, (centred * weight[:, None]).T @ centred / total
 
 
+@broadcasts
 def centred(rows: Table) -> tuple[Array, Table]:
     """The weighted mean ``[d]`` of what is observed, and the rows about it: far from the origin float32 has no digits left for them."""
     if rows.mask is None:
         mean = rows.weight @ rows.x / jnp.sum(rows.weight)
         return mean, rows._replace(x=rows.x - mean)
-    seen = rows.mask * rows.weight[:, None]
+    seen = jnp.where(rows.mask, rows.weight[:, None], 0.0)
     mean = jnp.sum(seen * rows.x, 0) / jnp.sum(seen, 0)
     return mean, rows._replace(x=jnp.where(rows.mask, rows.x - mean, 0.0))
 

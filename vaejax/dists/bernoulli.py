@@ -15,6 +15,7 @@ from vaejax import random
 from vaejax.dists.backend import Distribution
 from vaejax.dists.counts import LARGEST_EXACT, binomial_log_prob, rounded_normal
 from vaejax.dists.special import relative_excess
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 # Factors in a product, the fastest first; beyond 16 XLA's CPU loops stop unrolling.
@@ -25,8 +26,8 @@ _GROUPS = (7, 8, 4, 5, 16, 10, 6, 9, 14, 3, 11, 12, 13, 15, 2)
 def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_ndims: int = 1) -> Array:
     """Σ over the event of x·l − n·softplus(l): the log-probability of binary data, of binomial data up to its coefficient.
 
-    Exact to rounding wherever n·l is finite, and the limit at logits of ±∞. Differentiable any number of times, forwards and backwards, in ``x`` and
-    ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
+    Exact to rounding wherever n·l is finite, and the limit at logits of ±∞. Differentiable any number of times, forwards and
+    backwards, in ``x`` and ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
 
     Args:
         x: ``[..., *event]``, broadcast against ``logits``; any real or integer type.
@@ -55,6 +56,7 @@ def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+@broadcasts
 def _fused(n: float, x: Array, logits: Array) -> Array:
     size = logits.shape[-1]
     if 0 in (size, x.size, logits.size):
@@ -94,6 +96,7 @@ def _log1p(x: Array) -> Array:
     return jnp.where(x < 0.5, near, jnp.log(1 + x))
 
 
+@broadcasts
 def _fused_jvp(n: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     x, logits = primals
     x_dot, logits_dot = tangents

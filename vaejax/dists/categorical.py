@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from vaejax.dists.backend import Distribution
 from vaejax.dists.special import relative_excess
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -49,6 +50,7 @@ class OneHotCategorical(Distribution):
         """``[*batch, *groups, n]``."""
         return probs(self.logits)
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """Σ over groups and categories of value · log p; −∞ where a category that cannot occur has a share."""
         value = jnp.asarray(value).astype(self.logits.dtype)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from vaejax.dists.backend import distrax
 from vaejax.dists.bernoulli import Bernoulli, Binomial, entry_log_probs
 from vaejax.dists.categorical import OneHotCategorical, log_probs, probs
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -65,6 +66,7 @@ def factors(distribution: Any) -> Factors | None:
     return None
 
 
+@broadcasts
 def log_prob_entries(q: Factors, z: Array) -> Array:
     """log q of each latent: ``[..., *event]``, without the categories' axis. Linear in z."""
     if q.categorical:
@@ -72,6 +74,7 @@ def log_prob_entries(q: Factors, z: Array) -> Array:
     return entry_log_probs(z, q.logits)
 
 
+@broadcasts
 def score(q: Factors, z: Array) -> Array:
     """∂ log q(z) / ∂ logits = z − E z, of the logits' shape."""
     return z - q.probs
@@ -99,6 +102,7 @@ def relax(q: Factors, y: Array, temperature: Any) -> Array:
     return jax.nn.softmax(y / temperature, -1) if q.categorical else jax.nn.sigmoid(y / temperature)
 
 
+@broadcasts
 def couple(q: Factors, z: Array, noise: Array) -> Array:
     """y given that H(y) = z, as a differentiable function of the logits and of fresh independent noise: REBAR's coupling.
 

@@ -13,21 +13,30 @@ from vaejax import checks, random
 from vaejax.dists.backend import Distribution, distrax
 from vaejax.dists.special import HALF_LOG_2PI, quotient
 from vaejax.linalg import log_diagonal, solve_tril
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key, default_float
 
 
 class Normal(distrax.Normal):
     """distrax's, its noise from `vaejax.random`: the same numbers, sooner."""
 
+    @broadcasts
+    def log_prob(self, value: Array) -> Array:
+        """log N(value; loc, scale²), of the broadcast shape."""
+        return super().log_prob(value)
+
     def _noise(self, key: Key, n: int) -> Array:
         return random.normal(key, (n, *self.batch_shape), jnp.result_type(self._loc, self._scale))
 
+    @broadcasts
     def _standardize(self, value: Array) -> Array:
         return quotient(value - self._loc, self._scale)
 
+    @broadcasts
     def _sample_n(self, key: Key, n: int) -> Array:
         return self.scale * self._noise(key, n) + self.loc
 
+    @broadcasts
     def _sample_n_and_log_prob(self, key: Key, n: int) -> tuple[Array, Array]:
         noise = self._noise(key, n)
         return self._scale * noise + self._loc, -0.5 * noise**2 - 0.5 * math.log(2 * math.pi) - jnp.log(self._scale)
@@ -157,13 +166,16 @@ class MultivariateNormal(Distribution):
         """The axes before the event."""
         return self.loc.shape[:-1]
 
+    @broadcasts
     def from_standard(self, noise: Array) -> Array:
         """loc + L · noise, for standard normal ``noise`` ``[..., *batch, d]``."""
         return self.loc + jnp.einsum("...ij,...j->...i", self.scale_tril, noise)
 
+    @broadcasts
     def _sample_n(self, key: Key, n: int) -> Array:
         return self.from_standard(random.normal(key, (n, *self.loc.shape), self.loc.dtype))
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """log N(value; loc, L Lᵀ) ``[...]``."""
         white = solve_tril(self.scale_tril, value - self.loc)

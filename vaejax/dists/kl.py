@@ -18,6 +18,7 @@ from vaejax.dists.gaussian import MultivariateNormal
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.split import SplitPosterior
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 _ENTRYWISE: dict[tuple[type, type], Callable[[Any, Any], Array]] = {
@@ -62,6 +63,11 @@ def _as_full(d: Any) -> Any:
     return d
 
 
+@broadcasts
+def _evaluated(formula: Callable[[Any, Any], Array], q: Any, p: Any) -> Array:
+    return formula(q, p)
+
+
 def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
     """The closed-form KL(q || p) ``[*batch]`` and its parts ``[*batch, *event]``, or None where no closed form is known.
 
@@ -83,24 +89,24 @@ def closed_form(q: Any, p: Any) -> tuple[Array, Array | None] | None:
     if isinstance(q, Binomial) and isinstance(p, Binomial):
         if q.event_shape != p.event_shape or q.total_count != p.total_count:
             return None
-        parts = formulas.binomial_binomial(q, p)
+        parts = _evaluated(formulas.binomial_binomial, q, p)
         return jnp.sum(parts, tuple(range(-q.event_ndims, 0))), parts
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
         if q.event_shape != p.event_shape:
             return None
-        parts = formulas.categorical_categorical(q, p)
+        parts = _evaluated(formulas.categorical_categorical, q, p)
         return jnp.sum(parts, tuple(range(1 - q.event_ndims, 0))), parts
     if isinstance(q, MultivariateNormal) != isinstance(p, MultivariateNormal):
         q, p = _as_full(q), _as_full(p)
     for (left, right), formula in _ENTRYWISE.items():
         if isinstance(q, left) and isinstance(p, right):
-            return _not_negative(formula(q, p)), None
+            return _not_negative(_evaluated(formula, q, p)), None
     if (
         isinstance(q, distrax.Categorical)
         and isinstance(p, distrax.Categorical)
         and q.logits.shape[-1] == p.logits.shape[-1]
     ):
-        return formulas.categorical_categorical(q, p), None
+        return _evaluated(formulas.categorical_categorical, q, p), None
     return _registered(q, p)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from vaejax.dists.backend import Distribution
 from vaejax.dists.chain import draw_layers, layers
 from vaejax.dists.factors import Factors, factors, noise
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 # Outcomes of larger logits are certain.
@@ -68,10 +69,12 @@ class Relaxed(Distribution):
         """The relaxed draw itself: σ(y), or exp(y)."""
         return jnp.exp(y) if self.factors.categorical else jax.nn.sigmoid(y)
 
+    @broadcasts
     def _sample_n(self, key: Key, n: int) -> Array:
         y = (self._logits + noise(self.factors, key, (n,))) / self.temperature
         return jax.nn.log_softmax(y, -1) if self.factors.categorical else y
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """The density of y, summed over the event."""
         t, logits, event_ndims = jnp.asarray(self.temperature), self._logits, self.factors.event_ndims

@@ -18,6 +18,7 @@ from vaejax.dists.categorical import OneHotCategorical
 from vaejax.dists.gaussian import MultivariateNormal
 from vaejax.dists.univariate import Cauchy, Kumaraswamy, LogNormal, Poisson
 from vaejax.linalg import solve_tril
+from vaejax.numerics import broadcasts
 from vaejax.types import Array
 
 
@@ -114,6 +115,7 @@ def has_fixed_support(distribution: Any) -> bool:
     return not isinstance(distribution, distrax.Uniform)
 
 
+@broadcasts
 def from_noise(distribution: Any, u: Array) -> Array:
     """The draw that uniform noise ``u`` in (0, 1) stands for: z = F⁻¹(u), entry by entry.
 
@@ -145,6 +147,7 @@ def from_noise(distribution: Any, u: Array) -> Array:
     )
 
 
+@broadcasts
 def reparameterized_at(distribution: Any, z: Array) -> Array:
     """z itself, as the differentiable function T(ε; parameters) of the distribution's parameters with ε = T⁻¹(z) held fixed.
 

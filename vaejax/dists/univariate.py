@@ -14,6 +14,7 @@ from vaejax import random
 from vaejax.dists.backend import Distribution
 from vaejax.dists.counts import LARGEST_EXACT, poisson_log_prob, rounded_normal
 from vaejax.dists.special import HALF_LOG_2PI, log_gamma_ratio, log_sum_squares, quotient
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -44,6 +45,7 @@ class _Pair(Distribution):
         return getattr(self, self._names[0]).shape
 
     @abc.abstractmethod
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """The inverse of the distribution function."""
 
@@ -59,10 +61,12 @@ class Cauchy(_Pair):
     loc: Array
     scale: Array
 
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """loc + scale · tan(π (u − ½))."""
         return self.loc + self.scale * jnp.tan(jnp.pi * (u - 0.5))
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """−log π − log scale − log(1 + z²)."""
         return jnp.log(self.scale) - jnp.log(jnp.pi) - log_sum_squares(self.scale, value - self.loc)
@@ -83,6 +87,7 @@ class LogNormal(_Pair):
     loc: Array
     scale: Array
 
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """exp(loc + scale · Φ⁻¹(u))."""
         return jnp.exp(self.loc + self.scale * ndtri(u))
@@ -90,6 +95,7 @@ class LogNormal(_Pair):
     def _sample_n(self, key: Key, n: int) -> Array:
         return jnp.exp(self.loc + self.scale * random.normal(key, (n, *self.batch_shape), self.loc.dtype))
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """log N(log x; loc, scale²) − log x; −∞ outside x > 0."""
         inside = value > 0
@@ -118,12 +124,14 @@ class Kumaraswamy(_Pair):
     a: Array
     b: Array
 
+    @broadcasts
     def quantile(self, u: Array) -> Array:
         """(1 − (1 − u)^(1/b))^(1/a), through logarithms; kept inside (0, 1)."""
         log_x = jnp.log(-jnp.expm1(jnp.log1p(-u) / self.b)) / self.a
         limits = jnp.finfo(self.a.dtype)
         return jnp.clip(jnp.exp(log_x), limits.tiny, 1 - limits.epsneg)
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """log a + log b + (a − 1) log x + (b − 1) log(1 − x^a); −∞ outside of [0, 1]."""
         is_inside = (value >= 0) & (value <= 1)
@@ -181,6 +189,7 @@ class Poisson(Distribution):
         large = rounded_normal(z, rate, jnp.where(is_exact, 1, rate))
         return jnp.where(is_exact, exact, jnp.where(rate == jnp.inf, rate, large))
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """x·log λ − λ − log x!, to 1e-6 of itself for counts up to 1e8 and beyond (`counts.poisson_log_prob`)."""
         return poisson_log_prob(value, self.log_rate)

@@ -11,6 +11,7 @@ from vaejax.dists.factors import Factors
 from vaejax.estimators.base import Terms
 from vaejax.estimators.problem import Values, by_layer, check_layers, problem, redrawn_below, stateless
 from vaejax.estimators.signals import arm_signal, disarm_signal
+from vaejax.numerics import broadcasts
 from vaejax.terms import log_terms
 from vaejax.types import Array, Estimator, Key, LogTerms, Model, Params
 
@@ -85,6 +86,7 @@ def _antithetic(
     return stateless(made, init, by_layer(made, pair))
 
 
+@broadcasts
 def _behind(z: Array, v: Array, logits: Array) -> tuple[Array, Array]:
     """The uniform noise u that draws 1[u < σ(l)] = z came from, made of uniform v, and the antithetic draws 1[u > σ(−l)]."""
     p = jax.nn.sigmoid(logits)
@@ -145,14 +147,14 @@ def arsm(model: Model, objective: Any, *, num_samples: int = 1, terms: Terms = l
         def at_swap(pair: tuple[Array, Array]) -> Array:
             m, j = pair
             order = jnp.arange(n).at[m].set(j).at[j].set(m)
-            winner = jnp.argmin(log_varpi[..., order] - layer.logits, -1)
+            winner = jnp.argmin(log_varpi[..., order] - layer.logits[None], -1)
             chosen = jax.nn.one_hot(winner, n, dtype=z.dtype)
             return values.at(redrawn_below(drawn, index, chosen, below_key))
 
         found = jax.lax.map(at_swap, (firsts, seconds))
         table = jnp.broadcast_to(found[0], (n, n, *found.shape[1:])).at[firsts, seconds].set(found)
         table = table.at[seconds, firsts].set(found)
-        centred = table - jnp.mean(table, 0)
+        centred = table - jnp.mean(table, 0, keepdims=True)
         lead = (..., *(None,) * (layer.event_ndims - 1))
         # Over the reference category j: Σ_j centred[c, j] (1 − n ϖ_j) / n.
         shares = jnp.moveaxis(1 - n * varpi, -1, 0)

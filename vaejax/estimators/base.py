@@ -11,6 +11,7 @@ from vaejax import checks
 from vaejax.dists import has_fixed_support, is_reparameterized
 from vaejax.dists.chain import layers
 from vaejax.dists.noise import KINDS as NOISE_KINDS
+from vaejax.estimators.abstract import without_tracers
 from vaejax.estimators.roles import by_roles, together
 from vaejax.numerics import weighted_mean
 from vaejax.objectives import Objective, divergence
@@ -101,8 +102,10 @@ def check_model(model: Any) -> None:
 class Seen(NamedTuple):
     """A posterior on abstract values: types and shapes can be read, numbers cannot.
 
+    Arrays are `jax.ShapeDtypeStruct`, so that no tracer outlives its trace.
+
     Attributes:
-        posterior: itself.
+        posterior: itself, without its functions of traced arrays.
         latents: its draws.
         layers: in the order of the latents; one, where it is no chain.
         batch_ndims: how many axes the batch has.
@@ -121,7 +124,7 @@ def peek_posterior(model: Model, params: Params, key: Key, batch: Any, num_sampl
     def build(params: Params, batch: Batch) -> Any:
         posterior = call(model.posterior, params, observed(batch), context=batch.context, mask=batch.mask)
         latents, log_prob = posterior.sample_and_log_prob(seed=key, sample_shape=(num_samples,))
-        seen.extend((posterior, [layer for layer, _ in layers(posterior, latents)]))
+        seen.extend(without_tracers((posterior, [layer for layer, _ in layers(posterior, latents)])))
         return latents, log_prob
 
     latents, log_prob = jax.eval_shape(build, params, as_batch(batch))

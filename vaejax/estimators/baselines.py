@@ -132,7 +132,7 @@ def added(*parts: Baseline) -> Baseline:
         out = []
         for part, own in zip(parts, state):
             out.append(function(part)(own, x, signals))
-            signals = signals - part.value(own, x, signals)
+            signals = signals - jnp.broadcast_to(part.value(own, x, signals), signals.shape)
         return out
 
     return Baseline(
@@ -154,7 +154,7 @@ def normalized(inner: Baseline, decay: float = 0.9) -> Baseline:
     decay = checks.real(decay, "decay", minimum=0.0, maximum=1.0)
 
     def update(state: tuple, x: Array, signals: Array, weight: Array | None = None) -> tuple:
-        left = signals - inner.value(state[0], x, signals)
+        left = signals - jnp.broadcast_to(inner.value(state[0], x, signals), signals.shape)
         # About its own mean: the centring of the inner baseline lags a step behind.
         variance = weighted_mean((left - weighted_mean(left, weight, sample_axes=1)) ** 2, weight, sample_axes=1)
         return call(inner.update, state[0], x, signals, weight=weight), _averaged(state[1], variance, decay)

@@ -139,7 +139,7 @@ def _estimate(parts: _Parts, params: Params, key: Key, batch: Batch, step: Any) 
     first, ratio = _safe_ratio(first, first - second)
     # What the loss gives each example, times the derivative in its log-weights.
     sign = -1 if objective.maximize else 1
-    through = sign * first * jax.grad(lambda v: weighted_mean(v, batch.weight))(values)
+    through = sign * first * jax.grad(lambda v: weighted_mean(v, batch.weight))(values)[None]
     # Each in its own precision: a prior without params may be wider than networks that are narrow on purpose.
     towards = [(s * through).astype(part.dtype) for s, part in zip((1, 1, -1), drawn)]
     grads = pull(LogTerms(*towards, *cotangents[3:]), ratio)

@@ -13,6 +13,7 @@ from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.dists.univariate import Poisson
 from vaejax.estimators.base import Terms, gradient, peek_posterior
 from vaejax.estimators.problem import Values, problem, redrawn_below, stateless, stopped_values
+from vaejax.numerics import broadcasts
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch
 
@@ -61,7 +62,7 @@ def measure_valued(model: Model, objective: Any, *, num_samples: int = 1, terms:
             total: Any = 0.0
             for (layer, _), cotangents in zip(layers(live.posterior, live.latents), found):
                 for parameter, cotangent in zip(_parameters(layer), cotangents):
-                    share = jnp.mean(cotangent * parameter, 0)
+                    share = jnp.mean(broadcasts(jnp.multiply)(cotangent, parameter), 0)
                     total = total + jnp.sum(share, tuple(range(live.log_prior.ndim - 1, share.ndim)))
             return total
 
@@ -136,13 +137,13 @@ def _derivatives(layer: Any, place: _Place) -> tuple[Array, ...]:
     while isinstance(layer, distrax.Independent):
         layer = layer.distribution
     if isinstance(layer, Poisson):
-        return (jnp.exp(layer.log_rate) * (_replaced(place, place.z + 1) - place.at_draws),)
+        return (broadcasts(jnp.multiply)(jnp.exp(layer.log_rate), _replaced(place, place.z + 1) - place.at_draws),)
     return _normal(layer, place)
 
 
 def _bernoulli(q: Factors, place: _Place) -> Array:
     flipped = _replaced(place, 1 - place.z)
-    return q.probs * (1 - q.probs) * (2 * place.z - 1) * (place.at_draws - flipped)
+    return broadcasts(jnp.multiply)(q.probs * (1 - q.probs), (2 * place.z - 1) * (place.at_draws - flipped))
 
 
 def _categorical(q: Factors, place: _Place) -> Array:
@@ -153,7 +154,17 @@ def _categorical(q: Factors, place: _Place) -> Array:
         return _replaced(place, jnp.broadcast_to(one_hot, place.z.shape), whole_groups=True)
 
     table = jnp.moveaxis(jax.lax.map(category, jnp.arange(n)), 0, -1)
-    return q.probs * (table - jnp.sum(q.probs * table, -1, keepdims=True))
+    return _softmax_derivative(q.probs, table)
+
+
+@broadcasts
+def _softmax_derivative(probs: Array, table: Array) -> Array:
+    return probs * (table - jnp.sum(probs * table, -1, keepdims=True))
+
+
+@broadcasts
+def _location_scale(q: Any, noise: Array) -> Array:
+    return q.loc + q.scale * noise
 
 
 def _normal(q: Any, place: _Place) -> tuple[Array, Array]:
@@ -161,9 +172,10 @@ def _normal(q: Any, place: _Place) -> tuple[Array, Array]:
     shape, dtype = place.z.shape, place.z.dtype
     # Both sides from the same draw: coupled, and a variance of zero where f is even about the mean.
     weibull = jnp.sqrt(2 * jax.random.exponential(keys[0], shape, dtype))
-    above, below = (_replaced(place, q.loc + sign * q.scale * weibull) for sign in (1, -1))
+    above, below = (_replaced(place, _location_scale(q, sign * weibull)) for sign in (1, -1))
     maxwell = jnp.sqrt(2 * jax.random.gamma(keys[1], 1.5, shape, dtype)) * jax.random.rademacher(keys[2], shape, dtype)
     # A double-sided Maxwell times a uniform is normal: the pair shares its draw.
     normal = maxwell * jax.random.uniform(keys[3], shape, dtype)
-    wide, narrow = (_replaced(place, q.loc + q.scale * noise) for noise in (maxwell, normal))
-    return (above - below) / (q.scale * math.sqrt(2 * math.pi)), (wide - narrow) / q.scale
+    wide, narrow = (_replaced(place, _location_scale(q, noise)) for noise in (maxwell, normal))
+    divided = broadcasts(jnp.divide)
+    return divided(above - below, q.scale * math.sqrt(2 * math.pi)), divided(wide - narrow, q.scale)

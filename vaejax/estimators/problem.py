@@ -16,6 +16,7 @@ from vaejax.dists.factors import Factors, factors
 from vaejax.dists.reparameterization import is_reparameterized
 from vaejax.estimators.base import Seen, Terms, check_model, evaluated, gradient, peek_posterior, refuse, trial
 from vaejax.estimators.roles import Roles, by_roles, together
+from vaejax.numerics import broadcasts
 from vaejax.objectives import Objective, as_objective
 from vaejax.types import (
     Array,
@@ -165,7 +166,7 @@ def logits_surrogate(terms: LogTerms, cotangents: list[Array | None]) -> Array:
     for (layer, _), cotangent in zip(discrete_layers(terms), cotangents):
         if layer is not None and cotangent is not None:
             share = jax.lax.stop_gradient(cotangent)
-            total = total + jnp.sum(layer.sum_event(share * layer.logits), 0) / len(share)
+            total = total + jnp.sum(layer.sum_event(broadcasts(jnp.multiply)(share, layer.logits)), 0) / len(share)
     return total
 
 

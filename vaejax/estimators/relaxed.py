@@ -11,8 +11,10 @@ from vaejax import checks
 from vaejax.dists.chain import layers
 from vaejax.dists.factors import Factors, factors, harden, noise, relax
 from vaejax.dists.relaxed import RelaxedLayers, states_of
+from vaejax.estimators.abstract import without_tracers
 from vaejax.estimators.base import Seen, Terms, gradient, refuse
 from vaejax.estimators.problem import Problem, check_layers, problem, sampled, stateless
+from vaejax.numerics import broadcasts
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call, declares
 
@@ -139,7 +141,7 @@ def gumbel_straight_through(
     _check_temperature(temperature)
 
     def draw(t: Any, q: Factors, key: Key, sample_shape: tuple[int, ...]) -> Array:
-        y = q.logits + noise(q, key, sample_shape)
+        y = broadcasts(jnp.add)(q.logits, noise(q, key, sample_shape))
         return _passed(harden(q, y), relax(q, y, t))
 
     def terms_of(params: Params, key: Key, batch: Batch, step: Any) -> LogTerms:
@@ -226,7 +228,7 @@ def _check_prior(made: Problem, params: Params, batch: Any, seen: Seen) -> None:
 
     def build(params: Params, latents: Any, batch: Batch) -> Array:
         prior = call(made.model.prior, params, context=batch.context, mask=batch.mask)
-        found.extend(layer for layer, _ in layers(prior, latents))
+        found.extend(without_tracers([layer for layer, _ in layers(prior, latents)]))
         return jnp.zeros(())
 
     jax.eval_shape(build, params, seen.latents, as_batch(batch))

@@ -16,6 +16,7 @@ from vaejax.estimators.base import Terms, gradient, peek_posterior, refuse
 from vaejax.estimators.baselines import Baseline
 from vaejax.estimators.problem import Problem, features, problem, sampled
 from vaejax.estimators.signals import local_signals, moves_with_log_weights, vimco_signal
+from vaejax.numerics import broadcasts
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params, as_batch, call
 
@@ -197,7 +198,9 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
         x = features(batch, drawn.log_prior.ndim - 1)
         # One factor for all layers, or the gradient would not be a multiple of the true one.
         scale = functools.reduce(jnp.minimum, [jnp.asarray(baseline.scale(own)) for own in state.baselines])
-        left = [scale * (s - baseline.value(own, x, s)) for own, s in zip(state.baselines, found)]
+        left = [
+            scale * broadcasts(jnp.subtract)(s, baseline.value(own, x, s)) for own, s in zip(state.baselines, found)
+        ]
 
         def surrogate(live: LogTerms) -> Array:
             return _weighted_scores(live, scored, left)
@@ -262,7 +265,7 @@ def _local(made: Problem, drawn: LogTerms, params: Params, key: Key, batch: Batc
 def _check_slopes(name: str, made: Problem) -> None:
     """Refuses signals of single latents where what they leave out does not enter the objective with a constant factor."""
     with jax.ensure_compile_time_eval():
-        at = jnp.linspace(-2.0, -1.0, made.num_samples)[:, None] * jnp.array([1.0, 3.0])
+        at = jnp.linspace(-2.0, -1.0, made.num_samples)[:, None] * jnp.array([[1.0, 3.0]])
         slopes = jax.grad(lambda p, q: jnp.sum(made.objective(LogTerms(at, p, q))), argnums=(0, 1))(2 * at, at)
         constant = all(bool(jnp.all(jnp.abs(s - s[0, 0]) < 1e-4)) for s in slopes)
     if not constant:

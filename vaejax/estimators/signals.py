@@ -13,7 +13,7 @@ from vaejax import checks
 from vaejax.dists.chain import drawing_order, layers
 from vaejax.dists.factors import Factors, factors, log_prob_entries
 from vaejax.dists.factors import couple as rebar_couple
-from vaejax.numerics import leave_one_out_log_mean_exp
+from vaejax.numerics import broadcasts, leave_one_out_log_mean_exp
 from vaejax.objectives import Objective, as_objective, iwae
 from vaejax.types import Array, LogTerms
 
@@ -24,6 +24,7 @@ __all__ = ["arm_signal", "disarm_signal", "leave_one_out", "local_signals", "reb
 _WEIGHTS = 2**15
 
 
+@broadcasts
 def leave_one_out(signals: Array) -> Array:
     """The mean of the other draws' signals, for each draw: ``[K, ...]``, K > 1.
 
@@ -62,7 +63,7 @@ def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any 
     evaluate, count = as_objective(objective), len(log_weights)
     # Objectives of the log-weights move with them: measured from the largest, nothing large is subtracted.
     largest = jnp.max(log_weights, 0)
-    centred = log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0)
+    centred = log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0)[None]
     stand_in = leave_one_out(centred) if mean == "geometric" else leave_one_out_log_mean_exp(centred)
 
     def without(k: Array, value: Array) -> Array:
@@ -71,7 +72,7 @@ def vimco_signal(log_weights: Array, *, mean: str = "geometric", objective: Any 
     # So many at once as keep the memory of K sets of K weights in bounds.
     block = max(1, min(count, _WEIGHTS // count))
     without_each = jax.lax.map(lambda given: without(*given), (jnp.arange(count), stand_in), batch_size=block)
-    return _of_weights(evaluate, centred, step) - without_each
+    return _of_weights(evaluate, centred, step)[None] - without_each
 
 
 def moves_with_log_weights(objective: Objective, num_samples: int) -> bool:
@@ -87,6 +88,7 @@ def moves_with_log_weights(objective: Objective, num_samples: int) -> bool:
         return bool(jnp.all(jnp.abs(after - before - 2.0) < 1e-3))
 
 
+@broadcasts
 def arm_signal(drawn: Array, other: Array, u: Array) -> Array:
     """(f(1[u > σ(−l)]) − f(1[u < σ(l)])) (u − ½), given f at the draw 1[u < σ(l)] and at the other; values broadcast against u.
 
@@ -96,6 +98,7 @@ def arm_signal(drawn: Array, other: Array, u: Array) -> Array:
     return (other - drawn) * (u - 0.5)
 
 
+@broadcasts
 def disarm_signal(drawn: Array, other: Array, z: Array, antithetic: Array, logits: Array) -> Array:
     """½ (f(z) − f(z̃)) (z − z̃) σ(|l|), given f at both.
 

@@ -111,11 +111,11 @@ def _estimate(parts: _Parts, params: Params, key: Key, batch: Batch, step: Any) 
     )
     # The gradient of one draw's integrand at the mean, and its Jacobian as a linear map: one linearisation serves every product.
     slope, curve = jax.linearize(lambda z: jax.grad(loss_of, argnums=1, has_aux=True)(params, z)[0], loc[None])
-    linear = (slope + jax.vmap(lambda v: curve(v[None])[0])(z - loc)) / len(z)
+    linear = (slope + jax.vmap(lambda v: curve(v[None])[0])(z - loc[None])) / len(z)
     if parts.scale == "exact":
         towards_scale = _diagonal_of(curve, loc.shape, loc.dtype, batch_ndims=values.ndim) * scale
     else:
-        towards_scale = jnp.sum(linear * (z - loc) / scale, axis=0)
+        towards_scale = jnp.sum(linear * (z - loc[None]) / scale[None], axis=0)
     encoder = pull_draw((through_z - linear, slope[0], towards_scale))[0]
     return Estimate(values, jax.tree.map(jnp.add, grads, encoder), metrics, value)
 

@@ -10,6 +10,7 @@ from vaejax.dists.factors import Factors, factors
 from vaejax.estimators.base import Terms, refuse
 from vaejax.estimators.problem import check_layers, discrete_layers, problem, replaced, stateless
 from vaejax.estimators.weighted import log_num_states, weighted_estimate
+from vaejax.numerics import broadcasts
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params
 
@@ -83,6 +84,7 @@ def unordered_set(model: Model, objective: Any, *, num_samples: int = 2, terms: 
     return stateless(made, init, estimate)
 
 
+@broadcasts
 def set_weights(log_prob: Array, values: Array) -> tuple[Array, Array]:
     """The weight p(s)·R(S, s) of each state of a set drawn without replacement, and its baseline Σ_s' p(s') R^{∖s}(S, s') f(s').
 
@@ -107,6 +109,7 @@ def set_weights(log_prob: Array, values: Array) -> tuple[Array, Array]:
     return weight, jnp.sum(jnp.exp(log_prob + two - one[:, None]) * values, 1)
 
 
+@broadcasts
 def _log_set_probabilities(log_prob: Array, log_rest: Array) -> tuple[Array, Array, Array]:
     """log P(S∖C), that all of S∖C come before anything outside S, with C none ``[*batch]``, one ``[K, *batch]``, two ``[K, K, *batch]``."""
     count = len(log_prob)

@@ -121,7 +121,7 @@ def _moments(
     def merge(running: tuple[Params, Params], first: Any, count: int) -> tuple[Params, Params]:
         grads = gradients(first, count)
         mean = jax.tree.map(lambda g: jnp.mean(g, 0), grads)
-        squares = jax.tree.map(lambda g, m: jnp.sum((g - m) ** 2, 0), grads, mean)
+        squares = jax.tree.map(lambda g, m: jnp.sum((g - m[None]) ** 2, 0), grads, mean)
         share = count / (first + count)
         delta = jax.tree.map(jnp.subtract, mean, running[0])
         return (

@@ -12,7 +12,7 @@ from vaejax.dists.chain import drawing_order
 from vaejax.dists.factors import Factors, factors
 from vaejax.estimators.base import Terms, batch_metrics, check_weight, peek_posterior
 from vaejax.estimators.problem import Problem, check_layers, problem, sampled, stateless
-from vaejax.numerics import weighted_mean
+from vaejax.numerics import broadcasts, weighted_mean
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Estimate, Estimator, Key, LogTerms, Model, Params
 
@@ -111,6 +111,7 @@ def log_num_states(q: Factors) -> float:
     return math.prod(event[:-1]) * math.log(event[-1]) if q.categorical else math.prod(event) * math.log(2)
 
 
+@broadcasts
 def states(q: Factors) -> Array:
     """Every value of one draw, ``[S, *event]``.
 

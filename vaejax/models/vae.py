@@ -166,7 +166,7 @@ def _likelihood(
     features = [f.reshape(-1, f.shape[-1]) for f in (z, *_features(parts, context, lead))]
     raw = call(parts.decoder.apply, params["decoder"], *features, key=key)
     # The bias joins while there is one leading axis: after [K, batch] XLA would compute the gradient of raw twice.
-    raw = _checked_output(raw, (features[0].shape[0], *parts.raw_shape), "decoder") + params["output_bias"]
+    raw = _checked_output(raw, (features[0].shape[0], *parts.raw_shape), "decoder") + params["output_bias"][None]
     return parts.family.distribution(params["likelihood"], raw.reshape(*lead, *parts.raw_shape), len(parts.x_shape))
 
 

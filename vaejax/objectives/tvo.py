@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
-from vaejax.numerics import tempered_mean
+from vaejax.numerics import broadcasts, tempered_mean
 from vaejax.objectives.base import less_penalty, objective, plus_penalty
 from vaejax.types import Array, LogTerms
 
@@ -105,6 +105,7 @@ def _fixed(partition: Any) -> Array:
     return jnp.asarray(partition)
 
 
+@broadcasts
 def moment_spaced(log_weights: Array, num_intervals: int) -> Array:
     """``[T + 1, *batch]`` inverse temperatures at equal steps of E_{π_β}[log w], which rises with β: by bisection."""
     ends = [tempered_mean(log_weights, jnp.full(log_weights.shape[1:], beta)) for beta in (0.0, 1.0)]

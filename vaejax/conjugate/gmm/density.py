@@ -13,6 +13,7 @@ from vaejax.conjugate import criteria
 from vaejax.conjugate.gmm.structures import Structure, structure
 from vaejax.dists import MultivariateNormal, OneHotCategorical, diagonal_normal
 from vaejax.linalg import cholesky, inverse_tril, log_diagonal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Batch, Key, Model
 
 
@@ -44,6 +45,7 @@ class Whitener(NamedTuple):
     constant: Array
 
 
+@broadcasts
 def whitener(params: Gmm) -> Whitener:
     """Of log π_k + log N(x; μ_k, Σ_k)."""
     size = params.mean.shape[-1]
@@ -57,6 +59,7 @@ def whitener(params: Gmm) -> Whitener:
     return Whitener(matrix, params.mean, jnp.broadcast_to(constant, params.weight.shape))
 
 
+@broadcasts
 def scores(white: Whitener, away: Array) -> Array:
     """``[K, n]`` log π_k N(x_n; μ_k, Σ_k) from the rows about each mean, ``away`` ``[K, d, n]``, by one matrix product for each component.
 
@@ -72,12 +75,14 @@ def scores(white: Whitener, away: Array) -> Array:
     return white.constant[:, None] - 0.5 * jnp.sum(y**2, 1)
 
 
+@broadcasts
 def row_scores(white: Whitener, x: Array) -> Array:
     """`scores` of rows ``[*batch, d]``: ``[*batch, K]``."""
     away = x.reshape(-1, x.shape[-1]).T - white.mean[:, :, None]
     return scores(white, away).T.reshape(*x.shape[:-1], -1)
 
 
+@broadcasts
 def log_joint(params: Gmm, x: Array) -> Array:
     """``[*batch, K]`` log π_k N(x; μ_k, Σ_k)."""
     checks.params(params, Gmm)
@@ -86,6 +91,7 @@ def log_joint(params: Gmm, x: Array) -> Array:
     return row_scores(whitener(params), jnp.asarray(x, params.mean.dtype))
 
 
+@broadcasts
 def log_prob(params: Gmm, x: Any) -> Array:
     """log p(x) ``[*batch]`` nats of rows ``[*batch, d]``.
 
@@ -98,6 +104,7 @@ def log_prob(params: Gmm, x: Any) -> Array:
     return jax.nn.logsumexp(log_joint(params, complete(x)), axis=-1)
 
 
+@broadcasts
 def posterior(params: Gmm, x: Any) -> OneHotCategorical:
     """p(k|x), the responsibilities, as one-hot components; ``.probs`` are ``[*batch, K]``.
 
@@ -107,6 +114,7 @@ def posterior(params: Gmm, x: Any) -> OneHotCategorical:
     return OneHotCategorical(jax.nn.log_softmax(log_joint(params, complete(x)), axis=-1))
 
 
+@broadcasts
 def bound(params: Gmm, q: OneHotCategorical, x: Any) -> Array:
     """L(q) = E_q log p(x, k) + H(q) for any responsibilities, ``[*batch]`` nats: log p(x) − KL(q ‖ p(k|x)).
 
@@ -117,6 +125,7 @@ def bound(params: Gmm, q: OneHotCategorical, x: Any) -> Array:
     return jnp.sum(jnp.where(q.probs > 0, q.probs * joint, 0.0), -1) + q.entropy()
 
 
+@broadcasts
 def sample(params: Gmm, key: Key, num_samples: int) -> tuple[Array, Array]:
     """Draws ``[n, d]`` and the component of each ``[n]``.
 
@@ -181,11 +190,13 @@ def _warn_of_hidden_structure(params: Gmm) -> None:
         )
 
 
+@broadcasts
 def aic(params: Gmm, x: Any, covariance: str | Structure | None = None) -> Array:
     """Akaike's criterion 2 p − 2 log p(x), of all data: smaller is better."""
     return criteria.aic(log_prob(params, x), x, num_parameters(params, covariance))
 
 
+@broadcasts
 def bic(params: Gmm, x: Any, covariance: str | Structure | None = None) -> Array:
     """Schwarz's criterion p log n − 2 log p(x), of all data: smaller is better. n is the sum of the weights."""
     return criteria.bic(log_prob(params, x), x, num_parameters(params, covariance))
@@ -233,6 +244,7 @@ def _component(params: Gmm, z: Array) -> MultivariateNormal:
     return MultivariateNormal(z @ params.mean, jnp.einsum("...k,kij->...ij", z, tril))
 
 
+@broadcasts
 def complete(x: Any) -> Array:
     """Rows without a mask, or with one that hides none."""
     batch = checks.batch(x, "x")

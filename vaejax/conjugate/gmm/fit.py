@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
-from vaejax.conjugate.em import FitResult, best_of, iterate
+from vaejax.conjugate.em import FitResult, best_of, iterate, marked
 from vaejax.conjugate.gmm import starts
 from vaejax.conjugate.gmm.density import Gmm, Whitener, structure_name, whitener
 from vaejax.conjugate.gmm.moments import Moments, Rows, at_once, expect, in_chunks, over_starts
 from vaejax.conjugate.gmm.structures import Structure, structure
 from vaejax.conjugate.table import Table, centred, no_constant_column, no_dependent_column, spread, table
 from vaejax.linalg import log_diagonal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 
@@ -30,6 +31,7 @@ class Starved(UserWarning):
     """Components that collapsed on fewer rows than their covariance needs."""
 
 
+@broadcasts
 def fit_em(
     key: Key,
     x: Any,
@@ -112,9 +114,10 @@ def fit_em(
         found = _from_params(key[None], begin, rows, prior, least, options)
     finite_end(found, "a Gaussian mixture")
     report(found, max_reseeds, LARGER_PRIOR if prior_count > 0 else A_PRIOR)
-    return found._replace(params=found.params._replace(mean=found.params.mean + centre))
+    return marked(found._replace(params=found.params._replace(mean=found.params.mean + centre)))
 
 
+@broadcasts
 def em_step(params: Gmm, x: Any, *, covariance: str | Structure | None = None) -> Gmm:
     """One E-step and one M-step; ``covariance`` where its shape does not say ("equal_shape")."""
     checks.params(params, Gmm)
@@ -123,6 +126,7 @@ def em_step(params: Gmm, x: Any, *, covariance: str | Structure | None = None) -
 
 
 @functools.partial(jax.jit, static_argnums=2)
+@broadcasts
 def _em_step(params: Gmm, rows: Table, kind: Structure) -> Gmm:
     centre, rows = centred(rows)
     params = params._replace(mean=params.mean - centre)
@@ -131,6 +135,7 @@ def _em_step(params: Gmm, rows: Table, kind: Structure) -> Gmm:
     return better._replace(mean=better.mean + centre)
 
 
+@broadcasts
 def maximise(moments: Moments, kind: Structure, prior: Prior | None) -> Gmm:
     """The M-step, of the penalised objective where there is a prior."""
     total, mean, scatter = moments
@@ -142,6 +147,7 @@ def maximise(moments: Moments, kind: Structure, prior: Prior | None) -> Gmm:
     return Gmm(weight, mean, kind.maximise(safe, scatter))
 
 
+@broadcasts
 def penalty(white: Whitener, prior: Prior) -> Array:
     """−½ c Σ_k (log|Σ_k| + tr Σ_k⁻¹ V); a covariance that all share counts for each."""
     count, size = white.mean.shape

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax.conjugate.gmm.density import Whitener, scores
+from vaejax.numerics import broadcasts
 from vaejax.types import Array
 
 # Entries of the arrays [rows, components, d] that one chunk makes: they then stay in a core's cache.
@@ -59,6 +60,7 @@ def in_chunks(x: Array, weight: Array, num_components: int, copies: int = 1) -> 
     return Rows(columns.reshape(-1, chunks, rows).swapaxes(0, 1), jnp.pad(weight, (0, extra)).reshape(chunks, rows))
 
 
+@broadcasts
 def expect(white: Whitener, rows: Rows, diagonal: bool) -> tuple[Moments, Array]:
     """Moments under the responsibilities ∝ exp of the scores, and Σ_n w_n log Σ_k exp(score_nk).
 

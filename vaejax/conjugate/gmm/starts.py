@@ -13,6 +13,7 @@ from vaejax.conjugate.gmm.density import Gmm
 from vaejax.conjugate.gmm.structures import Structure
 from vaejax.conjugate.table import Table, spread
 from vaejax.linalg import cholesky
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Key
 
 # Of numbers that users write or that float32 has summed.
@@ -20,12 +21,14 @@ _ROUNDING = 1e-5
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@broadcasts
 def several(keys: Key, rows: Table, num_components: int, structure: Structure, start: str) -> Gmm:
     """A start for each key, along a leading axis."""
     # One after another: the distances of all rows to all starts at once would be as large as the data, times the starts.
     return jax.lax.map(lambda key: begin(key, rows.x, rows.weight, num_components, structure, start), keys)
 
 
+@broadcasts
 def given(start: Gmm, rows: Table, count: int, kind: Structure) -> Gmm:
     """A start with a leading axis, if it is one for these data."""
     if not isinstance(start, Gmm):
@@ -62,6 +65,7 @@ def _check_values(start: Gmm) -> None:
     )
 
 
+@broadcasts
 def positive_definite(matrix: Array, name: str, way: str) -> None:
     """Raises where concrete matrices ``[K, d, d]`` are not symmetric, or are singular, within rounding."""
     if not checks.is_concrete(matrix):
@@ -80,6 +84,7 @@ def positive_definite(matrix: Array, name: str, way: str) -> None:
         raise ValueError(f"{name} must be positive definite in {matrix.dtype}{which}; {way}")
 
 
+@broadcasts
 def begin(key: Key, x: Array, weight: Array, num_components: int, structure: Structure, start: str) -> Gmm:
     """Equal weights, means at rows of the data, one covariance for all.
 
@@ -97,6 +102,7 @@ def begin(key: Key, x: Array, weight: Array, num_components: int, structure: Str
     return around(structure, mean, jnp.where(unusable, pooled, within))
 
 
+@broadcasts
 def usable(covariance: Array) -> Array:
     """A covariance to begin with: where columns are constant or depend on each other, which a prior bears, its diagonal, filled up."""
     variance = jnp.diagonal(covariance)
@@ -105,6 +111,7 @@ def usable(covariance: Array) -> Array:
     return jnp.where(singular(covariance[None], filled)[0], jnp.diag(filled), covariance)
 
 
+@broadcasts
 def around(structure: Structure, mean: Array, covariance: Array) -> Gmm:
     """A mixture of equal weights whose components all have that covariance, as the structure allows."""
     count = len(mean)
@@ -114,6 +121,7 @@ def around(structure: Structure, mean: Array, covariance: Array) -> Gmm:
     return Gmm(ones / count, mean, structure.maximise(ones, repeated))
 
 
+@broadcasts
 def k_means_plus_plus(key: Key, x: Array, weight: Array, count: int, variance: Array) -> tuple[Array, Array]:
     """Means ``[K, d]``, rows of the data, and the nearest of them for each row ``[n]``.
 
@@ -165,6 +173,7 @@ def _rows(key: Key, x: Array, weight: Array, count: int) -> Array:
     return x[jax.lax.top_k(jnp.log(weight) + gumbel, count)[1]]
 
 
+@broadcasts
 def pivots(covariance: Array) -> Array:
     """``[K or 1, d or 1]`` variances of each column given those before it; 0 where a matrix is not positive definite."""
     if covariance.ndim == 2:
@@ -173,6 +182,7 @@ def pivots(covariance: Array) -> Array:
     return jnp.where(jnp.isnan(found), 0.0, found)
 
 
+@broadcasts
 def singular(covariance: Array, variance: Array, factor: Array | float = 1.0) -> Array:
     """``[K or 1]`` which covariances rounding cannot tell from singular ones.
 
@@ -185,6 +195,7 @@ def singular(covariance: Array, variance: Array, factor: Array | float = 1.0) ->
     return jnp.any(~(pivots(covariance) > least), -1)
 
 
+@broadcasts
 def collapsed(params: Gmm, parts: "Spare") -> Array:
     """``[K]`` which components take no rows, or have a covariance that is `singular`; under a prior, one that has no Cholesky factor.
 
@@ -221,6 +232,7 @@ class Spare(NamedTuple):
     penalised: bool
 
 
+@broadcasts
 def spare(
     x: Array,
     weight: Array,
@@ -240,6 +252,7 @@ def spare(
     return Spare(x, _cumulative(weight), total, jnp.diagonal(covariance), form, few, penalised)
 
 
+@broadcasts
 def reseed(key: Key, params: Gmm, bad: Array, parts: Spare) -> Gmm:
     """The components that are ``bad`` begin anew at rows of the data, with the covariance of all and an equal weight.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaejax import checks
+from vaejax.numerics import broadcasts
 from vaejax.types import Array
 
 
@@ -77,6 +78,7 @@ def low_rank_parts(total: Array, scatter: Array, latent_size: int) -> tuple[Arra
 def low_rank(latent_size: int) -> Structure:
     """Σ_k = W_k W_kᵀ + σ_k² I with W_k ``[d, q]``: mixtures of probabilistic PCA."""
 
+    @broadcasts
     def maximise(total: Array, scatter: Array) -> Array:
         weight, variance = low_rank_parts(total, scatter, latent_size)
         eye = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)

@@ -85,9 +85,8 @@ def ais(
         progress=progress,
         description="annealing",
     )
-    result = annealed(found["log_weights"], found["acceptance"])
-    result = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *shape), result)
-    return result._replace(weight=weight)
+    log_weights = found["log_weights"].reshape(*shape, num_chains)
+    return annealed(log_weights, found["acceptance"].reshape(shape), num_temperatures)._replace(weight=weight)
 
 
 @functools.partial(compilation.static_jit, num_static=2, compiler=jax.jit)

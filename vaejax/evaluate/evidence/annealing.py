@@ -139,7 +139,7 @@ def anneal(
     visits = (betas[:-2], betas[1:-1], step_sizes, jnp.arange(turns))
     (latents, total, accepted), _ = jax.lax.scan(visit, (latents, zeros, jnp.zeros((), betas.dtype)), visits)
     last = jax.vmap(path.densities)(latents)[1]
-    return total + (betas[-1] - betas[-2]) * last.astype(total.dtype), accepted / (turns or jnp.nan), latents
+    return total + (betas[-1] - betas[-2]) * last.astype(total.dtype), accepted / max(turns, 1), latents
 
 
 def tuned(path: Target, key: Key, betas: Array, num_chains: int, num_leapfrog: int) -> Array:

@@ -100,8 +100,8 @@ def bdmc(
         run, run_key, batch._replace(context=(latents, context)),
         block_size=block_size, directory=directory, settings=kept, progress=progress, description="annealing both ways",
     )  # fmt: skip
-    lower = annealed(found["lower"], found["lower_acceptance"])
-    upper = annealed(found["upper"], found["upper_acceptance"], sign=-1)
+    lower = annealed(found["lower"], found["lower_acceptance"], num_temperatures)
+    upper = annealed(found["upper"], found["upper_acceptance"], num_temperatures, sign=-1)
     return Bidirectional(lower, upper, upper.estimate - lower.estimate, batch)
 
 

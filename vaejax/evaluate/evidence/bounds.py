@@ -15,7 +15,7 @@ from vaejax.evaluate.evidence.importance import (
     warn_untrustworthy,
 )
 from vaejax.evaluate.stream import Summary, stream
-from vaejax.numerics import log_mean_exp
+from vaejax.numerics import filled, log_mean_exp
 from vaejax.types import Array, Key, LogTerms, Model, Params, as_batch
 
 
@@ -83,11 +83,12 @@ def bounds(
         )
     kept = stream(_ALL, model, params, key, batch, num_samples=num_samples, chunk_size=num_draws)
     count, mean, squares = kept[1]
-    error = jnp.sqrt(squares / jnp.where(count > 1, count - 1, jnp.nan) / count)
+    error = jnp.sqrt(squares / jnp.maximum(count - 1, 1) / count)
+    error = filled(error, num_samples == num_draws, jnp.nan)
     weight = as_batch(batch).weight
     importance = log_marginal_of(kept[2], num_samples)._replace(weight=weight)
     warn_untrustworthy(importance.pareto_k, num_samples, weight)
-    return Bounds(elbo_of(kept[0])._replace(weight=weight), Iwae(mean, error, weight), importance)
+    return Bounds(elbo_of(kept[0], num_samples)._replace(weight=weight), Iwae(mean, error, weight), importance)
 
 
 class _Groups(NamedTuple):

@@ -13,7 +13,7 @@ from vaejax.estimators.base import Seen, peek_posterior
 from vaejax.evaluate.encoding import alone
 from vaejax.evaluate.evidence.annealing import Settings
 from vaejax.evaluate.stream import budget, check_hashable
-from vaejax.numerics import effective_sample_size, log_mean_standard_error, log_mean_weight, weight_moments
+from vaejax.numerics import effective_sample_size, filled, log_mean_standard_error, log_mean_weight, weight_moments
 from vaejax.terms import log_terms
 from vaejax.types import Array, Batch, Key, Model, Params
 
@@ -121,12 +121,13 @@ def fingerprint(model: Model, params: Params, batch: Batch) -> tuple[str, list]:
     return re.sub(r" at 0x[0-9a-f]+", "", str(program.jaxpr)), list(program.consts)
 
 
-def annealed(log_weights: Any, acceptance: Any, sign: int = 1) -> Annealed:
-    """From ``[n, C]``; sign −1 for reverse chains, whose exp(−log-weight) is averaged."""
-    moved = jnp.moveaxis(jnp.asarray(log_weights), 1, 0)
+def annealed(log_weights: Any, acceptance: Any, num_temperatures: int, sign: int = 1) -> Annealed:
+    """From ``[*batch, C]``; sign −1 for reverse chains, whose exp(−log-weight) is averaged."""
+    moved = jnp.moveaxis(jnp.asarray(log_weights), -1, 0)
     moments = weight_moments(sign * moved)
     error, size = log_mean_standard_error(moments), effective_sample_size(moments)
-    return Annealed(sign * log_mean_weight(moments), error, size, moved, jnp.asarray(acceptance))
+    acceptance = filled(jnp.asarray(acceptance), num_temperatures == 1, jnp.nan)
+    return Annealed(sign * log_mean_weight(moments), error, size, moved, acceptance)
 
 
 def by_example(settings: Settings, function: Any, examples: Any, entries: int) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from vaejax.dists import MultivariateNormal, diagonal_normal
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Model, Params, call
 
 
@@ -44,6 +45,7 @@ def full_covariance() -> Family:
         loc, variance = _moments(q)
         return {"loc": loc, "log_diagonal": 0.5 * jnp.log(variance), "below": jnp.zeros((*loc.shape, loc.shape[-1]))}
 
+    @broadcasts
     def build(own: Any) -> MultivariateNormal:
         scale = jnp.exp(own["log_diagonal"])
         # Below the diagonal in units of it, so that one learning rate serves narrow and wide latents.

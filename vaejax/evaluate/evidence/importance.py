@@ -9,11 +9,13 @@ import numpy as np
 from vaejax import checks
 from vaejax.dists.chain import layers
 from vaejax.dists.factors import factors
-from vaejax.evaluate.evidence.pareto import largest, pareto_k, pareto_threshold, tail_size
+from vaejax.evaluate.evidence.pareto import largest, pareto_k, pareto_threshold, tail_length
 from vaejax.evaluate.stream import Summary, stream
 from vaejax.numerics import (
     WeightMoments,
+    broadcasts,
     effective_sample_size,
+    filled,
     log_mean_standard_error,
     log_mean_weight,
     merge_moments,
@@ -141,7 +143,7 @@ def elbo(
     """
     num_samples = checks.positive_int(num_samples, "num_samples")
     kept = stream(BOUND, model, params, key, batch, num_samples=num_samples, chunk_size=chunk_size, progress=progress)
-    return elbo_of(kept)._replace(weight=as_batch(batch).weight)
+    return elbo_of(kept, num_samples)._replace(weight=as_batch(batch).weight)
 
 
 class _ElboSums(NamedTuple):
@@ -159,11 +161,11 @@ def log_marginal_of(kept: tuple[WeightMoments, Array], num_samples: int) -> LogM
     return LogMarginal(log_mean_weight(moments), log_mean_standard_error(moments), effective_sample_size(moments), k)
 
 
-def elbo_of(kept: Any) -> Elbo:
-    """From what `BOUND` kept."""
+def elbo_of(kept: Any, num_samples: int) -> Elbo:
+    """From what `BOUND` kept of S draws."""
     count, mean, squares, log_likelihood, kl = kept
-    variance = squares / jnp.where(count > 1, count - 1, jnp.nan)
-    return Elbo(mean, jnp.sqrt(variance / count), log_likelihood, kl)
+    error = jnp.sqrt(squares / max(num_samples - 1, 1) / count)
+    return Elbo(mean, filled(error, num_samples == 1, jnp.nan), log_likelihood, kl)
 
 
 def warn_untrustworthy(k: Any, num_samples: int, weight: Any = None) -> None:
@@ -203,10 +205,9 @@ def refuse_deterministic(terms: LogTerms) -> None:
 
 def _weights_of(terms: LogTerms, num_samples: int) -> tuple[WeightMoments, Array]:
     refuse_deterministic(terms)
-    tail = largest(terms.log_weights, tail_size(num_samples) + 1)
     # Weights of discrete latents take few values: no tail to fit.
     discrete = all(factors(layer) is not None for layer, _ in layers(terms.posterior, terms.latents))
-    return _moments(terms.log_weights), jnp.full_like(tail, jnp.nan) if discrete else tail
+    return _moments(terms.log_weights), largest(terms.log_weights, 1 if discrete else tail_length(num_samples))
 
 
 def _add_weights(running: tuple[WeightMoments, Array], terms: LogTerms) -> tuple[WeightMoments, Array]:
@@ -218,6 +219,7 @@ def _add_weights(running: tuple[WeightMoments, Array], terms: LogTerms) -> tuple
 WEIGHTS = Summary(_weights_of, _add_weights)
 
 
+@broadcasts
 def _elbo_sums_of(terms: LogTerms, num_samples: int = 0) -> _ElboSums:
     sampled = terms.log_posterior - terms.log_prior
     kl = sampled if terms.kl is None else jnp.broadcast_to(terms.kl, sampled.shape)

@@ -223,7 +223,8 @@ def _split(
     if best is not given:
         warn_untrustworthy(found["pareto_k"], search.num_samples, weight)
     found |= {"log_marginal": best.estimate, "log_marginal_error": best.standard_error}
-    each = {name: jnp.asarray(value) for name, value in found.items()}
+    # Put on the device, not copied by a computation: k̂ and errors may be undefined.
+    each = {name: jax.device_put(value) for name, value in found.items()}
     errors = {name: each[f"{name}_error"] for name in ("log_marginal", "optimised", "amortised")}
     errors["approximation"] = jnp.hypot(errors["log_marginal"], errors["optimised"])
     errors["amortisation"] = jnp.hypot(errors["optimised"], errors["amortised"])
@@ -237,7 +238,7 @@ def _split(
 
 def _measured(model: Model, num_samples: int, params: Params, key: Key, batch: Batch) -> Any:
     kept = compiled(BOUND_AND_WEIGHTS, model, num_samples, None, params, key, batch)
-    return elbo_of(kept[0]), log_marginal_of(kept[1], num_samples)
+    return elbo_of(kept[0], num_samples), log_marginal_of(kept[1], num_samples)
 
 
 @functools.partial(compilation.static_jit, num_static=3, compiler=jax.jit)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vaejax import checks
 from vaejax.evaluate.evidence import backend
+from vaejax.numerics import broadcasts, filled
 from vaejax.types import Array
 
 _FEWEST = 5
@@ -26,6 +27,12 @@ def tail_size(num_samples: int) -> int:
         (20, 300)
     """
     return math.ceil(min(num_samples / 5, 3 * math.sqrt(num_samples)))
+
+
+def tail_length(num_samples: int) -> int:
+    """How many of the largest weights `pareto_k` needs: the tail and its threshold, or 1 where the tail is too short for a fit."""
+    size = tail_size(num_samples)
+    return size + 1 if size >= _FEWEST else 1
 
 
 def pareto_threshold(num_samples: int) -> float:
@@ -50,7 +57,6 @@ def largest(log_weights: Array, count: int) -> Array:
     return jnp.moveaxis(top, -1, 0)
 
 
-@jax.jit
 def pareto_k(tail: Array) -> Array:
     """The shape k̂ of the generalised Pareto distribution of weights above the smallest of these.
 
@@ -73,9 +79,18 @@ def pareto_k(tail: Array) -> Array:
         >>> round(float(pareto_k(largest(heavy, tail_size(100_000) + 1))), 1)
         0.8
     """
+    if tail.shape[0] - 1 < _FEWEST:
+        return filled(jnp.zeros(tail.shape[1:], tail.dtype), True, jnp.nan)
+    k, equal, undefined = _fit(tail)
+    k = filled(k, undefined, jnp.inf)
+    return filled(filled(k, equal, -jnp.inf), jnp.isnan(tail[0]), jnp.nan)
+
+
+@jax.jit
+@broadcasts
+def _fit(tail: Array) -> tuple[Array, Array, Array]:
+    """k̂ where there is one, and where the weights are equal, and where k̂ is infinite."""
     count = tail.shape[0] - 1
-    if count < _FEWEST:
-        return jnp.full(tail.shape[1:], jnp.nan, tail.dtype)
     top, threshold = tail[0], tail[-1]
     reference = jnp.where(jnp.isfinite(top), top, 0.0)
     weights = jnp.exp(tail - reference)
@@ -87,5 +102,5 @@ def pareto_k(tail: Array) -> Array:
     # The library's tail is a fraction of what it is given: all of these but the threshold.
     fit = functools.partial(backend.blackjax().pareto_khat, tail="upper", tail_frac=(count + 0.5) / (count + 1))
     k = jax.lax.map(fit, jnp.moveaxis(spread, 0, -1).reshape(-1, count + 1), batch_size=_AT_ONCE).reshape(top.shape)
-    k = jnp.where(usable & ~jnp.isnan(k), k, jnp.where(equal & jnp.isfinite(top), -jnp.inf, jnp.inf)).astype(tail.dtype)
-    return jnp.where(jnp.isnan(top), jnp.nan, k)
+    known = usable & ~jnp.isnan(k)
+    return jnp.where(known, k, 0.0).astype(tail.dtype), ~known & equal & jnp.isfinite(top), ~known

@@ -15,6 +15,7 @@ from vaejax.evaluate.latent.ranks import LOG_LIKELIHOOD, Calibration, bins, rank
 from vaejax.evaluate.randomness import generator
 from vaejax.evaluate.simulate import check_context, simulate
 from vaejax.evaluate.stream import budget, check_hashable
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Batch, Key, Model, Params, call
 
 # Log-likelihoods that differ by so many units of rounding are taken for equal: a sum over hundreds of entries is off by some.
@@ -133,6 +134,7 @@ def _count(
     z, batch = _pair(model, params, pair_key, context)
     posterior = encode(model, params, batch)
 
+    @broadcasts
     def count(index: Any, size: int) -> Array:
         drawn, _ = posterior.sample_and_log_prob(seed=jax.random.fold_in(draw_key, index), sample_shape=(size,))
         _check_latents(z, drawn)

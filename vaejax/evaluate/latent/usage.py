@@ -13,7 +13,7 @@ from vaejax.evaluate.encoding import alone, encode, opened
 from vaejax.evaluate.latent.active_units import present
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.evaluate.summary import MeanEstimate, check_weight, whole
-from vaejax.numerics import weighted_mean
+from vaejax.numerics import filled, weighted_mean
 from vaejax.terms import batch_shape
 from vaejax.types import Array, Batch, Key, Model, Params, call, declares, observed
 
@@ -109,7 +109,8 @@ def latent_usage(
         )
     weight = None if weight is None else weight[rows]
     total, by_round = _falls(model, num_samples, per_dimension, params, key, present(batch))
-    error = jnp.sqrt(total.squares[:, 0] / (num_samples * (num_samples - 1 if num_samples > 1 else jnp.nan)))
+    error = jnp.sqrt(total.squares[:, 0] / (num_samples * max(num_samples - 1, 1)))
+    error = filled(error, num_samples == 1, jnp.nan)
     falls, given, rounds = (np.asarray(v, np.float64) for v in (total.falls, total.given, by_round))
     means = _means(falls, given, rounds, weight)
     if weight is not None:
