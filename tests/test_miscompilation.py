@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from vaejax import compilation
+from vaejax.compilation import miscompilation
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 # An assignment stands for the installation of another release, which a test cannot do.
@@ -61,7 +62,7 @@ def caught(monkeypatch, backend, flags):
     monkeypatch.setenv("XLA_FLAGS", flags)
     with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
-        compilation._warn("0.10.2")
+        miscompilation._warn("0.10.2")
     return [str(message.message) for message in messages]
 
 
