@@ -25,7 +25,8 @@ _GROUPS = (7, 8, 4, 5, 16, 10, 6, 9, 14, 3, 11, 12, 13, 15, 2)
 def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_ndims: int = 1) -> Array:
     """Σ over the event of x·l − n·softplus(l): the log-probability of binary data, of binomial data up to its coefficient.
 
-    Exact to rounding wherever n·l is finite, and the limit at logits of ±∞. Differentiable any number of times, forwards and backwards, in ``x`` and
+    Exact to rounding wherever n·l is finite, and the limit at logits of ±∞. Differentiable any
+    number of times, forwards and backwards, in ``x`` and
     ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
 
     Args:
