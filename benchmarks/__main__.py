@@ -3,8 +3,9 @@
     python -m benchmarks [suite …] [--peers numpyro torch …] [--quick] [--json OUT]
     python -m benchmarks table FILE
 
-Suites: train_step, epoch, evaluate, estimators, conjugate, compile, import, memory; without a name all of them. A study (tables of
-the papers: ``python -m benchmarks STUDY --help``) is run by its name alone; ``table`` prints a result file.
+Suites: train_step, epoch, likelihoods, evaluate, estimators, conjugate, compile, import, memory;
+without a name all of them. A study (tables of the papers: ``python -m benchmarks STUDY --help``) is
+run by its name alone; ``table`` prints a result file.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from benchmarks.peers import PEERS, chosen
 SUITES = {
     "train_step": "train_step",
     "epoch": "epoch",
+    "likelihoods": "likelihoods",
     "evaluate": "evaluate",
     "estimators": "estimators",
     "conjugate": "conjugate",

@@ -204,7 +204,17 @@ def test_the_interval_of_a_median_covers_it(count):
 def test_every_suite_runs(tmp_path, monkeypatch, capsys):
     """Small sizes, and only the peers that any installation has."""
     out = tmp_path / "out.json"
-    suites = ["train_step", "epoch", "evaluate", "estimators", "conjugate", "compile", "import", "memory"]
+    suites = [
+        "train_step",
+        "epoch",
+        "likelihoods",
+        "evaluate",
+        "estimators",
+        "conjugate",
+        "compile",
+        "import",
+        "memory",
+    ]
     benchmarks_main.main([*suites, "--quick", "--large", "--repeats", "1", "--peers", "sklearn", "--json", str(out)])
     assert "hand-written" in capsys.readouterr().out
     content = json.loads(out.read_text())
