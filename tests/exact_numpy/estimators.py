@@ -24,7 +24,7 @@ NOISE = 0.5
 
 
 @contextlib.contextmanager
-def given(**noise):
+def fixed_noise(**noise):
     """Lets the named functions of `vaejax.random` return given numbers of their shape while a program is traced."""
     with contextlib.ExitStack() as stack:
         for name, numbers in noise.items():
@@ -153,7 +153,7 @@ def reparameterized(p0, x, noise):
 def compared(rng, rows, model, params, x, noise, samples):
     names = sorted(params)
     for name, (make, values, function) in rows.items():
-        with given(**noise):
+        with fixed_noise(**noise):
             estimator, key = make(model, samples), jax.random.key(0)
             state = estimator.init(params, key, x)
             estimate = jax.jit(lambda p, x, e=estimator, s=state, k=key: e.estimate(p, s, k, x)[0])(params, x)

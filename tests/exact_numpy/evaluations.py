@@ -30,7 +30,7 @@ def evidence(rng, shape):
     likelihood, prior, posterior = estimators.normal_terms(p, double(x), double(noise))
     log_w = likelihood + prior - posterior
     options = {"num_samples": shape[0], "chunk_size": shape[0]}
-    with estimators.given(normal=noise), warnings.catch_warnings():
+    with estimators.fixed_noise(normal=noise), warnings.catch_warnings():
         warnings.simplefilter("ignore", evaluate.UntrustworthyEstimate)
         marginal = evaluate.log_marginal(model, params, jax.random.key(0), x, **options)
         elbo = evaluate.elbo(model, params, jax.random.key(0), x, **options)
@@ -63,17 +63,17 @@ def latents(rng, shape):
 @row(few=((5, 300, 2),), shapes=((5, 300, 2), (4, 130, 10), (3, 500, 50), (3, 37, 5)))
 def aggregate(rng, shape):
     model, params, x, noise, p = continuous(rng, shape)
-    with estimators.given(normal=noise):
+    with estimators.fixed_noise(normal=noise):
         value = evaluate.aggregate(model, params, jax.random.key(0), x, num_samples=shape[0])
     loc, scale = double(x) @ p["e_weight"] + p["e_bias"], np.exp(p["e_scale"])
     z = loc + scale * double(noise)
     parts = stats.norm.logpdf(z[:, :, None], loc, scale)  # [K, N, N', d]
-    own = stats.norm.logpdf(double(noise)) - np.log(scale) + 0 * z
+    log_q = stats.norm.logpdf(double(noise)) - np.log(scale) + 0 * z
     joint, each = log_mean(parts.sum(-1), 2), log_mean(parts, 2)
     prior = stats.norm.logpdf(z)
     exact = {
-        "mean_kl": own.sum(-1) - prior.sum(-1),
-        "mutual_information": own.sum(-1) - joint,
+        "mean_kl": log_q.sum(-1) - prior.sum(-1),
+        "mutual_information": log_q.sum(-1) - joint,
         "marginal_kl": joint - prior.sum(-1),
         "total_correlation": joint - each.sum(-1),
         "dimension_kl": (each - prior).sum(-1),

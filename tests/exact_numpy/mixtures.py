@@ -66,15 +66,15 @@ def low_rank(covariance, rank):
 
 
 def covariances(total, scatter):
-    own = scatter / total[:, None, None]
-    diagonal = np.diagonal(own, axis1=1, axis2=2)
+    separate = scatter / total[:, None, None]
+    diagonal = np.diagonal(separate, axis1=1, axis2=2)
     return {
-        "full": own,
+        "full": separate,
         "tied": scatter.sum(0, keepdims=True) / total.sum(),
         "diag": diagonal,
         "spherical": diagonal.mean(1, keepdims=True),
         "equal_shape": equal_shape(total, scatter),
-        "low_rank": low_rank(own, 1),
+        "low_rank": low_rank(separate, 1),
     }
 
 
@@ -164,12 +164,14 @@ def linear_step(mean, weight, noise, x, mask, shared):
     one = np.concatenate([z, np.ones((len(z), 1))], 1)
     second = one[:, :, None] * one[:, None, :]
     second[:, :-1, :-1] += covariance
-    found = np.stack(
+    solution = np.stack(
         [np.linalg.solve(np.tensordot(m, second, 1), (m * column) @ one) for m, column in zip(mask.T, x.T)]
     )
-    error = mask * ((x - one @ found.T) ** 2 + np.einsum("da,nab,db->nd", found[:, :-1], covariance, found[:, :-1]))
+    error = mask * (
+        (x - one @ solution.T) ** 2 + np.einsum("da,nab,db->nd", solution[:, :-1], covariance, solution[:, :-1])
+    )
     new = error.sum() / mask.sum() * np.ones(len(mean)) if shared else error.sum(0) / mask.sum(0)
-    return found[:, -1], found[:, :-1], new
+    return solution[:, -1], solution[:, :-1], new
 
 
 @row()
