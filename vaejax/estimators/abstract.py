@@ -46,8 +46,8 @@ def _copied(value: Any, path: set[int]) -> Any:
         unchanged = parts[1] is value.args and parts[2] is value.keywords and parts[0] is value.func
         return value if unchanged else None
     if isinstance(value, dict):
-        items = {name: _copied(item, path) for name, item in value.items()}
-        return value if all(items[name] is value[name] for name in items) else items
+        entries = {name: _copied(item, path) for name, item in value.items()}
+        return value if all(entries[name] is value[name] for name in entries) else entries
     if isinstance(value, tuple | list):
         items = [_copied(item, path) for item in value]
         if all(new is old for new, old in zip(items, value)):
