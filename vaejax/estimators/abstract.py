@@ -11,7 +11,8 @@ import jax
 def without_tracers(value: Any) -> Any:
     """Returns ``value`` with `jax.ShapeDtypeStruct` in place of every tracer in it.
 
-    Types, attributes and methods stay readable. What holds no tracer is returned as it is. A function that
+    Types and attributes stay readable; methods and properties that compute with arrays, such as distrax's
+    ``Independent.batch_shape``, raise TypeError. What holds no tracer is returned as it is. A function that
     closes over a tracer becomes None, because it could not be called after the trace.
 
     Args:
