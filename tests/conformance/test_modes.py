@@ -73,5 +73,6 @@ def test_only_facts_leave_a_trace():
     with jax.checking_leaks():
         jax.eval_shape(build, jnp.zeros((5, 3)))
     assert facts[0].distribution.loc.shape == (5, 3)
+    assert facts[0].batch_shape == (5,)
     assert facts[1] is None
     assert facts[2]() == 1
