@@ -32,7 +32,7 @@ def cases():
             yield pytest.param(mode, name, marks=() if name in QUICK[mode] else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("mode", "name"), cases())
+@pytest.mark.parametrize(("mode", "name"), list(cases()))
 def test_healthy_runs_are_silent(mode, name):
     with contextlib.ExitStack() as stack:
         stack.enter_context(MODES[mode]())

@@ -6,13 +6,15 @@ import types
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def without_tracers(value: Any) -> Any:
-    """Returns ``value`` with `jax.ShapeDtypeStruct` in place of every tracer in it.
+    """Returns ``value`` with an array of the same shape and type in place of every tracer in it.
 
-    Types, attributes and methods stay readable. What holds no tracer is returned as it is. A function that
-    closes over a tracer becomes None, because it could not be called after the trace.
+    Types, shapes, properties and methods stay usable, but the numbers mean nothing: ½ everywhere, 0 for integers.
+    The arrays are views of one number and need no memory. What holds no tracer is returned as it is. A function
+    that closes over a tracer becomes None, because it could not be called after the trace.
 
     Args:
         value: a distribution, or tuples, lists and dictionaries of them.
@@ -30,9 +32,16 @@ def without_tracers(value: Any) -> Any:
     return _copied(value, set())
 
 
+def _stand_in(tracer: Any) -> Any:
+    if jax.dtypes.issubdtype(tracer.dtype, jax.dtypes.extended):  # Keys have no NumPy array.
+        return jax.ShapeDtypeStruct(tracer.shape, tracer.dtype)
+    # ½ is a scale, a probability and a logit, so that what distributions compute from it is finite.
+    return np.broadcast_to(np.asarray(0.5).astype(tracer.dtype), tracer.shape)
+
+
 def _copied(value: Any, path: set[int]) -> Any:
     if isinstance(value, jax.core.Tracer):
-        return jax.ShapeDtypeStruct(value.shape, value.dtype)
+        return _stand_in(value)
     if id(value) in path or isinstance(value, type | types.ModuleType | jax.Array):
         return value
     path = path | {id(value)}

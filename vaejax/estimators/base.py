@@ -102,7 +102,7 @@ def check_model(model: Any) -> None:
 class Seen(NamedTuple):
     """A posterior on abstract values: types and shapes can be read, numbers cannot.
 
-    Arrays are `jax.ShapeDtypeStruct`, so that no tracer outlives its trace.
+    Arrays are stand-ins of the right shape and type (`without_tracers`), so that no tracer outlives its trace.
 
     Attributes:
         posterior: itself, without its functions of traced arrays.

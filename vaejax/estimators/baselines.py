@@ -100,7 +100,7 @@ def network(hidden_sizes: Sequence[int] = (100,), *, optimizer: optax.GradientTr
 
     def predict(params: Any, x: Array, signals: Array) -> Array:
         out = _net(x, hidden_sizes).apply(params, x.astype(signals.dtype))[..., 0]
-        return out.reshape(*out.shape, *(1,) * (signals.ndim - 1 - out.ndim))
+        return out.reshape(1, *out.shape, *(1,) * (signals.ndim - 1 - out.ndim))
 
     def init(key: Key, x: Array) -> NetworkState:
         params = _net(x, hidden_sizes).init(key)
