@@ -24,6 +24,9 @@ os.environ.setdefault(
     + (" --xla_cpu_experimental_ynn_fusion_type=-reduce" if version("jaxlib") == "0.10.2" else ""),
 )
 
+# jaxlib 0.10.1 logs an error about processor features whenever it loads a program from that cache.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import jax
 import jax.numpy as jnp
 import numpy as np

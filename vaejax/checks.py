@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import arrays
-from vaejax.types import Batch, Model, as_batch
+from vaejax.types import Batch, Model, as_batch, with_absent_filled
 
 
 def is_concrete(*values: Any) -> bool:
@@ -171,7 +171,7 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
         ValueError: no examples; NaN or infinity in an observed entry, a context or a weight; a negative weight; a mask that is
             not bool or not of x's shape; a weight or context that does not lead with the batch axis.
     """
-    checked = as_batch(data)
+    checked = with_absent_filled(as_batch(data))
     x, context, mask, weight = checked
     if x.ndim < 1 or x.size == 0:
         raise ValueError(

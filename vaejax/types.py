@@ -161,7 +161,7 @@ def as_batch(batch: Any) -> Batch:
     """
     if not isinstance(batch, Batch):
         batch = Batch(batch)
-    mask = None if batch.mask is None else _complete(batch.mask, "mask")
+    mask = None if batch.mask is None else arrays.complete(batch.mask, "batch.mask")
     x, present = arrays.convert(batch.x, "x", mask=mask)
     if mask is not None and (mask.dtype != jnp.bool_ or mask.shape != x.shape):
         raise ValueError(
@@ -170,45 +170,46 @@ def as_batch(batch: Any) -> Batch:
         )
     if present is not None:
         mask = present if mask is None else mask & present
-    weight = None if batch.weight is None else _complete(batch.weight, "weight")
-    return Batch(x, _converted_context(batch.context), mask, weight)
+    weight = None if batch.weight is None else arrays.complete(batch.weight, "batch.weight")
+    return Batch(x, arrays.convert_context(batch.context), mask, weight)
 
 
-def _converted_context(context: Any) -> Any:
-    """Converts the leaves of a context that JAX cannot read itself."""
+def with_absent_filled(batch: Batch) -> Batch:
+    """Gives examples of weight 0, which count as absent, the content of the first example that is present.
 
-    def convert(path: Any, leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array | bool | int | float | jax.ShapeDtypeStruct):
-            return leaf
-        return _complete(leaf, f"context{jax.tree_util.keystr(path)}", categories=True)
-
-    def is_numbers(node: Any) -> bool:
-        return isinstance(node, list) and bool(node) and all(isinstance(v, bool | int | float) for v in node)
-
-    return jax.tree_util.tree_map_with_path(convert, context, is_leaf=is_numbers)
-
-
-def _complete(value: Any, name: str, *, categories: bool = False) -> Any:
-    """Converts an array in which no entry may be missing."""
-    values, present = arrays.convert(value, f"batch.{name}", categories=categories)
-    if present is not None:
-        raise ValueError(
-            f"batch.{name} must have a value in every entry, got {int((~present).sum())} missing. "
-            "Remove those examples, or fill the missing entries"
-        )
-    return values
+    What stands in them, NaN or values outside the likelihood's support included, then reaches no computation. Traced
+    batches and weights over several axes stay as they are.
+    """
+    weight, leaves = batch.weight, jax.tree.leaves(batch)
+    if (
+        weight is None
+        or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        or weight.ndim != 1
+        or weight.shape[0] != batch.x.shape[0]
+    ):
+        return batch
+    present = np.asarray(weight) != 0
+    if present.all() or not present.any():
+        return batch
+    rows = np.where(present, np.arange(len(present)), np.argmax(present))
+    return jax.tree.map(
+        lambda leaf: leaf[rows] if np.shape(leaf)[:1] == present.shape else leaf, batch._replace(weight=None)
+    )._replace(weight=weight)
 
 
 def observed(batch: Batch) -> Array:
-    """``batch.x`` with its missing entries (where ``mask`` is False) replaced by 0.
+    """``batch.x`` with 0 in its missing entries (where ``mask`` is False) and in its absent examples (of weight 0).
 
-    Whatever stands in a missing entry, NaN included, must not reach a network: a ``where`` around log p(NaN) still has a
-    NaN gradient.
+    Whatever stands there, NaN included, must not reach a network: a ``where`` around log p(NaN) still has a NaN gradient.
     """
-    if batch.mask is None:
+    if batch.mask is None and batch.weight is None:
         return batch.x
     x = jnp.asarray(batch.x)
-    return jnp.where(batch.mask, x, jnp.zeros((), x.dtype))
+    counts = jnp.asarray(True if batch.mask is None else batch.mask)
+    if batch.weight is not None and x.shape[: batch.weight.ndim] == batch.weight.shape:
+        present = jnp.asarray(batch.weight) > 0
+        counts = counts & present.reshape(*present.shape, *(1,) * (x.ndim - present.ndim))
+    return jnp.where(counts, x, jnp.zeros((), x.dtype))
 
 
 def flat_examples(batch: Batch, event_shape: tuple[int, ...]) -> tuple[Array, Array | None]:
