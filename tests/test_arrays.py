@@ -242,3 +242,23 @@ def test_lost_precision_is_reported():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         checks.batch(rng.normal(size=(50, 2)))
+
+
+@pytest.mark.parametrize("content", [np.nan, 7.0, 1e30, -1.0])
+def test_what_stands_in_absent_examples_is_not_read(content):
+    """Rows of weight 0 may hold NaN and values outside the support: nothing changes, to the bit."""
+    weight = np.array([1.0, 2.0, 0.0, 1.0], np.float32)
+    changed = X.astype(np.float32).copy()
+    changed[2] = content
+    batches = [Batch(X.astype(np.float32), weight=weight), Batch(changed, weight=weight)]
+    estimator, optimizer = vaejax.estimators.pathwise(MODEL, vaejax.objectives.elbo), optax.adam(1e-2)
+    params = MODEL.init(KEY, batches[0])
+    jax.tree.map(np.testing.assert_array_equal, MODEL.init(KEY, batches[1]), params)
+    gradients = [jax.jit(estimator.estimate)(params, (), KEY, batch)[0].grads for batch in batches]
+    jax.tree.map(np.testing.assert_array_equal, *gradients)
+    options = {"estimator": estimator, "optimizer": optimizer, "num_epochs": 2, "batch_size": 2}
+    fits = [vaejax.train.fit(KEY, MODEL, batch, validation=batch, **options) for batch in batches]
+    jax.tree.map(np.testing.assert_array_equal, fits[0].state.params, fits[1].state.params)
+    np.testing.assert_array_equal(fits[0].history["validation_elbo"], fits[1].history["validation_elbo"])
+    results = [vaejax.evaluate.elbo(MODEL, params, KEY, batch, num_samples=2) for batch in batches]
+    assert vaejax.evaluate.mean_estimate(results[0]) == vaejax.evaluate.mean_estimate(results[1])
