@@ -74,15 +74,18 @@ class LogScaleNormal(Normal):
         """The logarithm of the scale, of the batch shape."""
         return jnp.broadcast_to(self._log_scale, self.batch_shape)
 
+    @broadcasts
     def _sample_n_and_log_prob(self, key: Key, n: int) -> tuple[Array, Array]:
         noise = self._noise(key, n)
         return self._scale * noise + self._loc, -0.5 * noise**2 - HALF_LOG_2PI - self._log_scale
 
+    @broadcasts
     def _standardize(self, value: Array) -> Array:
         # In two factors: a difference of 0 times ∞ would be NaN.
         half = jnp.exp(-0.5 * self._log_scale)
         return (value - self._loc) * half * half
 
+    @broadcasts
     def log_prob(self, value: Array) -> Array:
         """−½ z² − log scale − ½ log 2π."""
         return -0.5 * self._standardize(value) ** 2 - (self._log_scale + HALF_LOG_2PI)
