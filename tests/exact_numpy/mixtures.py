@@ -12,18 +12,23 @@ from vaejax.dists import MultivariateNormal, OneHotCategorical
 COMPONENTS = 3
 
 
+def spread_means(rng, size):
+    """Distances between components that do not grow with d, so that no component is empty."""
+    return rng.normal(size=(COMPONENTS, size)) * np.sqrt(8 / size)
+
+
 def rows_of(rng, shape):
     """``[n, d]`` correlated rows of three clusters, n at most 20,000."""
     count, size = min(shape[0] * shape[1], 20_000), shape[2]
     mixing = np.eye(size) + 0.3 * rng.normal(size=(size, size)) / np.sqrt(size)
-    centers = 2 * rng.normal(size=(COMPONENTS, size))
+    centers = spread_means(rng, size)
     return single(rng.normal(size=(count, size)) @ mixing + centers[rng.integers(0, COMPONENTS, count)])
 
 
 def mixture(rng, size):
     weight = rng.dirichlet(np.full(COMPONENTS, 5.0))
-    covariance = np.stack([stats.wishart.rvs(size + 5, np.eye(size) / size, random_state=rng) for _ in weight])
-    return weight, 2 * rng.normal(size=(COMPONENTS, size)), covariance.reshape(-1, size, size)
+    covariance = np.stack([stats.wishart.rvs(4 * size, np.eye(size) / (4 * size), random_state=rng) for _ in weight])
+    return weight, spread_means(rng, size), covariance.reshape(-1, size, size)
 
 
 def log_joint(weight, mean, covariance, x):
@@ -127,7 +132,7 @@ def em_steps(rng, shape, names):
 def mixture_of_ppca(rng, shape):
     x, size = rows_of(rng, shape), shape[2]
     weight, mean, _ = mixture(rng, size)
-    loading, variance = rng.normal(size=(COMPONENTS, size, 1)), rng.uniform(0.5, 2, COMPONENTS)
+    loading, variance = rng.normal(size=(COMPONENTS, size, 1)) / np.sqrt(size), rng.uniform(0.5, 2, COMPONENTS)
     params = mppca.Mppca(*map(single, (weight, mean, loading, variance)))
     w, m, l, v = double(*params)
     covariance = l @ np.swapaxes(l, 1, 2) + v[:, None, None] * np.eye(size)
