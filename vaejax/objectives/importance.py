@@ -135,10 +135,10 @@ def jackknife(terms: LogTerms, *, order: int = 1, step: Any = 0) -> Array:
         raise ValueError(f"jackknife of order {order} leaves out {order} draws, so it needs K > {order}, got K={count}")
     # About a common value, so that coefficients of order K² do not magnify the rounding of large log-weights.
     centre = log_mean_exp(log_weights)
-    rest = jnp.mean(leave_one_out_log_mean_exp(log_weights) - centre, axis=0)
+    rest = jnp.mean(leave_one_out_log_mean_exp(log_weights) - centre[None], axis=0)
     if order == 1:
         return less_penalty(centre - (count - 1) * rest, terms)
-    pairs = _leave_two_out(log_weights - centre)
+    pairs = _leave_two_out(log_weights - centre[None])
     return less_penalty(centre - (count - 1) ** 2 * rest + 0.5 * (count - 2) ** 2 * pairs, terms)
 
 

@@ -44,7 +44,7 @@ class Stream(NamedTuple):
 
     def outside(self, params: Gmm) -> Gmm:
         """In the data's own place."""
-        return params._replace(mean=params.mean + self.centre)
+        return params._replace(mean=params.mean + self.centre[None])
 
 
 def opened(
