@@ -125,3 +125,12 @@ def test_weights_are_one_for_each_example(weight):
     estimator = vaejax.estimators.pathwise(model(), vaejax.objectives.elbo)
     with pytest.raises(ValueError, match="weight"):
         estimator.estimate(model().init(None, None), (), KEY, Batch(X, weight=weight))
+
+
+def test_baselines_have_one_number_per_example():
+    wide = vaejax.estimators.baselines.constant()._replace(value=lambda state, x, signals: jnp.zeros((6, 1)))
+    estimator = vaejax.estimators.score_function(model(), vaejax.objectives.elbo, num_samples=2, baseline=wide)
+    params = model().init(None, None)
+    state = estimator.init(params, KEY, X)
+    with pytest.raises(ValueError, match=r"broadcast to the signals .* = \[2, 6\], got \[6, 1\]"):
+        estimator.estimate(params, state, KEY, X)

@@ -198,9 +198,7 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
         x = features(batch, drawn.log_prior.ndim - 1)
         # One factor for all layers, or the gradient would not be a multiple of the true one.
         scale = functools.reduce(jnp.minimum, [jnp.asarray(baseline.scale(own)) for own in state.baselines])
-        left = [
-            scale * broadcasts(jnp.subtract)(s, baseline.value(own, x, s)) for own, s in zip(state.baselines, found)
-        ]
+        left = [scale * _centered(baseline, own, x, s) for own, s in zip(state.baselines, found)]
 
         def surrogate(live: LogTerms) -> Array:
             return _weighted_scores(live, scored, left)
@@ -211,6 +209,23 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
         return result._replace(metrics=metrics), ScoreState(after)
 
     return Estimator(init, estimate, made.model.trainable, made.model.refresh)
+
+
+@broadcasts
+def _centered(baseline: Baseline, state: Any, x: Array, signals: Array) -> Array:
+    """The signals less their baseline, which may be constant along axes of the signals but adds none.
+
+    Raises:
+        ValueError: a baseline of another shape, such as ``[*batch, 1]``.
+    """
+    value = baseline.value(state, x, signals)
+    shape = jnp.shape(value)
+    if len(shape) > signals.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], signals.shape[::-1])):
+        raise ValueError(
+            f"the baseline's value must broadcast to the signals [K, *batch] = {list(signals.shape)}, got {list(shape)}. "
+            "Give one number per example, without an axis of outputs"
+        )
+    return signals - value
 
 
 def _scored(seen: list[Any]) -> list[bool]:
