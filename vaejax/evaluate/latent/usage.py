@@ -102,10 +102,11 @@ def latent_usage(
         )
     weight = check_weight(batch.weight, every)
     rows = np.arange(every) if weight is None else np.flatnonzero(weight)
-    if len(rows) < 2 or (weight is not None and weight.sum() <= 1):
+    if len(rows) < 2:
+        raise ValueError("latent_usage exchanges latents between examples, got 1 example; give at least 2")
+    if weight is not None and weight.sum() <= 1:
         raise ValueError(
-            "latent_usage exchanges latents between examples, got 1 example, or weights with a sum of at most 1; give at least 2 examples, "
-            "and weights that say how many rows each stands for"
+            f"batch.weight must have a sum above 1, got {weight.sum():g}. Scale weights so that they count rows"
         )
     weight = None if weight is None else weight[rows]
     total, by_round = _falls(model, num_samples, per_dimension, params, key, present(batch))
