@@ -13,6 +13,7 @@ import scipy.sparse
 
 import vaejax
 from vaejax import Batch, arrays, checks
+from vaejax.dists.backend import distrax
 
 X = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 MODEL = vaejax.models.vae(x_shape=3, latent_size=1, hidden_sizes=(4,))
@@ -130,11 +131,11 @@ def test_contexts_and_weights_are_converted():
     np.testing.assert_array_equal(codes, [1, 0, 1, 2])
     codes = vaejax.as_batch(Batch(X, context=polars.Series(["b", "a", "b", "c"], dtype=polars.Enum(["a", "b", "c"]))))
     np.testing.assert_array_equal(codes.context, [1, 0, 1, 2])
-    both = Batch(X, context={"age": pandas.Series([7, 8, 9, 10]), "group": [0, 1, 1, 0]}, weight=[1, 2, 0, 1])
+    both = Batch(X, context={"age": pandas.Series([7, 8, 9, 10]), "group": [0, 1, 1, 0]}, weight=[1, 2, 3, 1])
     batch = checks.batch(both)
     np.testing.assert_array_equal(batch.context["age"], [7, 8, 9, 10])
     np.testing.assert_array_equal(batch.context["group"], [0, 1, 1, 0])
-    np.testing.assert_array_equal(batch.weight, [1, 2, 0, 1])
+    np.testing.assert_array_equal(batch.weight, [1, 2, 3, 1])
     with pytest.raises(ValueError, match="category in every row, got none in row 1"):
         vaejax.as_batch(Batch(X, context=pandas.Series(["b", None, "b", "c"], dtype="category")))
 
@@ -262,3 +263,39 @@ def test_what_stands_in_absent_examples_is_not_read(content):
     np.testing.assert_array_equal(fits[0].history["validation_elbo"], fits[1].history["validation_elbo"])
     results = [vaejax.evaluate.elbo(MODEL, params, KEY, batch, num_samples=2) for batch in batches]
     assert vaejax.evaluate.mean_estimate(results[0]) == vaejax.evaluate.mean_estimate(results[1])
+
+
+def test_absent_examples_stay_in_the_support_and_their_contexts_are_not_read():
+    """Compiled estimates with weights equal those of the rows that are present."""
+    gamma = vaejax.Model(
+        init=None,
+        posterior=lambda params, x: vaejax.dists.diagonal_normal(jnp.zeros((x.shape[0], 1)), 1.0),
+        prior=lambda params: vaejax.dists.standard_normal(1),
+        likelihood=lambda params, z: distrax.Independent(distrax.Gamma(jnp.exp(params * z + jnp.zeros(2)), 1.0), 1),
+    )
+    estimator = vaejax.estimators.pathwise(gamma, vaejax.objectives.elbo)
+    weighted = Batch(2 * jnp.ones((3, 2)), weight=jnp.array([1.0, 1.0, 0.0]))
+    gradient = jax.jit(estimator.estimate)(0.5, (), KEY, weighted)[0].grads
+    moved = jax.jit(estimator.estimate)(0.5, (), KEY, weighted._replace(x=weighted.x.at[2].set(jnp.nan)))[0].grads
+    assert np.isfinite(gradient)
+    assert gradient == moved
+    model = vaejax.models.vae(x_shape=3, latent_size=1, hidden_sizes=(4,), context_size=1)
+    estimator = vaejax.estimators.pathwise(model, vaejax.objectives.elbo)
+    context = np.array([[1.0], [np.nan], [2.0], [3.0]], np.float32)
+    batch = Batch(X.astype("f"), context=context, weight=np.array([1.0, 0.0, 1.0, 1.0], np.float32))
+    grads = jax.jit(estimator.estimate)(model.init(KEY, None), (), KEY, batch)[0].grads
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_absent_examples_along_two_axes():
+    x = np.ones((2, 2, 3), np.float32)
+    x[0, 1] = np.nan
+    batch = Batch(x, weight=np.array([[1.0, 0.0], [1.0, 1.0]]))
+    values = vaejax.evaluate.elbo(MODEL, MODEL.init(KEY, None), KEY, batch, num_samples=2)
+    assert values.estimate.shape == (2, 2)
+    assert np.isfinite(values.estimate).all()
+
+
+def test_lost_precision_of_a_context_is_reported():
+    with pytest.warns(UserWarning, match=r"data.context loses precision in float32"):
+        checks.batch(Batch(X, context=1.7e9 + np.arange(4.0)[:, None]))

@@ -1,5 +1,6 @@
 """Models are freed after their last use, and a second identical call does not compile again."""
 
+import dataclasses
 import functools
 import gc
 import weakref
@@ -133,3 +134,40 @@ def test_functions_that_cannot_be_hashed_are_compiled_for_the_call_alone():
     program = compilation.static_jit(lambda f, x: f(x), num_static=1)
     assert float(program(Unhashable(), 2.0)) == 4
     assert program._cache_size() == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """A preprocessing step that compares by value."""
+
+    on: bool
+
+    def __call__(self, key, batch):
+        return batch._replace(x=1 - batch.x)
+
+    def method(self, key, batch):
+        return self(key, batch)
+
+
+def test_programs_of_equal_objects_keep_their_own(key):
+    """A cell of a notebook that runs twice makes an equal preprocessing step, and drops the first one."""
+    model = vaejax.models.vae(x_shape=4, latent_size=1, hidden_sizes=(4,))
+    estimator, x = vaejax.estimators.pathwise(model, vaejax.objectives.elbo), jnp.ones((8, 4))
+
+    def first_value(epoch):
+        state = vaejax.train.init(key, model, estimator, optax.sgd(0.0), x)
+        return float(epoch(state, data=x)[1]["log_likelihood"][0])
+
+    optimizer = optax.sgd(0.0)
+    values = []
+    for _ in range(2):
+        epoch = vaejax.train.make_epoch(estimator, optimizer, batch_size=4, preprocess=Flip(True))
+        gc.collect()
+        values.append(first_value(epoch))
+    step = Flip(True)
+    epochs = [vaejax.train.make_epoch(estimator, optimizer, batch_size=4, preprocess=step.method) for _ in range(2)]
+    del epochs[0]
+    gc.collect()
+    values.append(first_value(epochs[0]))
+    plain = first_value(vaejax.train.make_epoch(estimator, optimizer, batch_size=4))
+    assert values[0] == values[1] == values[2] != plain

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "vaejax"
 FLOORS = [
-    {"arrays", "types", "numerics", "linalg", "random", "checks", "compilation"},
+    {"arrays", "calls", "types", "numerics", "linalg", "random", "checks", "compilation"},
     {"data", "nets"},
     {"dists"},
     {"flows", "smc"},

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import arrays
-from vaejax.types import Batch, Model, as_batch, with_absent_filled
+from vaejax.types import Batch, Model, as_batch
 
 
 def is_concrete(*values: Any) -> bool:
@@ -171,7 +171,7 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
         ValueError: no examples; NaN or infinity in an observed entry, a context or a weight; a negative weight; a mask that is
             not bool or not of x's shape; a weight or context that does not lead with the batch axis.
     """
-    checked = with_absent_filled(as_batch(data))
+    checked = as_batch(data)
     x, context, mask, weight = checked
     if x.ndim < 1 or x.size == 0:
         raise ValueError(
@@ -190,6 +190,7 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
         if not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != jnp.bool_:
             raise TypeError(f"{where} must hold numbers, got dtype {leaf.dtype}; code labels as integers 0, 1, …")
         finite(leaf, where, remedy="remove those examples, or code what is missing as a number of its own")
+        _report_lost_precision(leaf, None, where)
     if model is not None and model.check is not None:
         model.check(checked)
     return checked

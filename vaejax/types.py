@@ -4,7 +4,6 @@ Shapes are written ``[sample K, *batch, *event]``: K draws of the latents per ex
 latent dimensions) come last. Log densities and bounds are in nats.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import arrays, compilation
+from vaejax.calls import call as call
+from vaejax.calls import declares as declares
 
 # Here, because every part of the package that computes imports this module.
 compilation.warn_of_miscompilation()
@@ -171,45 +172,46 @@ def as_batch(batch: Any) -> Batch:
     if present is not None:
         mask = present if mask is None else mask & present
     weight = None if batch.weight is None else arrays.complete(batch.weight, "batch.weight")
-    return Batch(x, arrays.convert_context(batch.context), mask, weight)
+    return with_absent_filled(Batch(x, arrays.convert_context(batch.context), mask, weight))
 
 
 def with_absent_filled(batch: Batch) -> Batch:
     """Gives examples of weight 0, which count as absent, the content of the first example that is present.
 
-    What stands in them, NaN or values outside the likelihood's support included, then reaches no computation. Traced
-    batches and weights over several axes stay as they are.
+    What stands in them, NaN or values outside the likelihood's support included, then reaches no computation.
     """
-    weight, leaves = batch.weight, jax.tree.leaves(batch)
-    if (
-        weight is None
-        or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        or weight.ndim != 1
-        or weight.shape[0] != batch.x.shape[0]
-    ):
+    weight = batch.weight
+    lead = () if weight is None else tuple(weight.shape)
+    if weight is None or not lead or batch.x.shape[: len(lead)] != lead:
         return batch
-    present = np.asarray(weight) != 0
-    if present.all() or not present.any():
+    traced = isinstance(weight, jax.core.Tracer)
+    library = jnp if traced else np
+    present = library.asarray(weight).reshape(-1) > 0
+    if not traced and (present.all() or not present.any()):
         return batch
-    rows = np.where(present, np.arange(len(present)), np.argmax(present))
-    return jax.tree.map(
-        lambda leaf: leaf[rows] if np.shape(leaf)[:1] == present.shape else leaf, batch._replace(weight=None)
-    )._replace(weight=weight)
+    first = library.argmax(present)
+
+    def filled(leaf: Any) -> Any:
+        if jnp.shape(leaf)[: len(lead)] != lead:
+            return leaf
+        flat = leaf.reshape(-1, *leaf.shape[len(lead) :])
+        rows = present.reshape(-1, *(1,) * (flat.ndim - 1))
+        where = jnp.where if isinstance(leaf, jax.Array) or traced else np.where
+        return where(rows, flat, flat[first][None]).reshape(leaf.shape)
+
+    return jax.tree.map(filled, batch._replace(weight=None))._replace(weight=weight)
 
 
 def observed(batch: Batch) -> Array:
-    """``batch.x`` with 0 in its missing entries (where ``mask`` is False) and in its absent examples (of weight 0).
+    """``batch.x`` with its missing entries (where ``mask`` is False) replaced by 0.
 
-    Whatever stands there, NaN included, must not reach a network: a ``where`` around log p(NaN) still has a NaN gradient.
+    Whatever stands in a missing entry, NaN included, must not reach a network: a ``where`` around log p(NaN) still has a
+    NaN gradient.
     """
-    if batch.mask is None and batch.weight is None:
+    if batch.mask is None:
         return batch.x
     x = jnp.asarray(batch.x)
-    counts = jnp.asarray(True if batch.mask is None else batch.mask)
-    if batch.weight is not None and x.shape[: batch.weight.ndim] == batch.weight.shape:
-        present = jnp.asarray(batch.weight) > 0
-        counts = counts & present.reshape(*present.shape, *(1,) * (x.ndim - present.ndim))
-    return jnp.where(counts, x, jnp.zeros((), x.dtype))
+    return jnp.where(batch.mask, x, jnp.zeros((), x.dtype))
 
 
 def flat_examples(batch: Batch, event_shape: tuple[int, ...]) -> tuple[Array, Array | None]:
@@ -251,48 +253,6 @@ def broadcast_context(context: Any, z: Any) -> Any:
     """
     num_samples = jax.tree.leaves(z)[0].shape[0]
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_samples, *jnp.shape(leaf))), context)
-
-
-def call(function: Callable, *args: Any, context: Any = None, **optional: Any) -> Any:
-    """Calls a model function with the optional inputs that are given *and* that it declares.
-
-    ``context`` is passed by name where the function has such a parameter, else as the next positional argument where one
-    more is required (a parameter with a default, as in ``lambda params, z, scale=0.1: …``, is the function's own business).
-    ``optional`` (mask, key, …) is passed only by name. Inputs that are None, or not declared, are left out, so that
-    ``lambda params: prior`` is a complete prior.
-    """
-    given = {name: value for name, value in {"context": context, **optional}.items() if value is not None}
-    if not given:
-        _check_required(function, args)
-        return function(*args)
-    if "context" in given and not declares(function, "context"):
-        given.pop("context")
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        spare = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds][
-            len(args) : len(args) + 1
-        ]
-        if spare and spare[0].default is inspect.Parameter.empty:
-            args = (*args, context)
-    return function(*args, **{name: value for name, value in given.items() if declares(function, name)})
-
-
-def _check_required(function: Callable, args: tuple) -> None:
-    """Raises for a function that requires a context where none is given."""
-    try:
-        inspect.signature(function).bind(*args)
-    except TypeError as error:
-        raise ValueError(
-            f"{getattr(function, '__qualname__', function)} must get a context, got none ({error}). Pass "
-            "vaejax.Batch(x, context=...), or context= where there is no batch"
-        ) from None
-    except ValueError:  # builtins have no signature
-        return
-
-
-def declares(function: Callable, name: str) -> bool:
-    """Whether a function takes a keyword of this name."""
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def default_float() -> np.dtype:

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import inspect
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,12 +18,30 @@ class _Node(NamedTuple):
     parts: tuple
 
 
+class _Ref(weakref.ref):
+    """A weak reference that equals another one to the same object; `weakref.ref` compares what is referred to by value."""
+
+    _identity: int
+
+    def __new__(cls, value: Any, callback: Callable | None = None) -> "_Ref":
+        """A reference whose hash is that of the object's identity, which outlives the object."""
+        self = super().__new__(cls, value, callback)
+        self._identity = id(value)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Ref) and self() is not None and self() is other())
+
+    def __hash__(self) -> int:
+        return self._identity
+
+
 class static_jit:
     """`jit` of a function whose first arguments are static, held by weak references only.
 
     ``static_argnums`` of `jax.jit` keeps its values, such as a model with the arrays that it holds, until the process ends. Here a
-    program is dropped with the first function that it was made from. Static arguments compare by content: tuples, NamedTuples and
-    `functools.partial` by their parts, functions by identity.
+    program is dropped with the first function that it was made from. Static arguments compare by content: tuples, NamedTuples,
+    `functools.partial` and bound methods by their parts, functions and other objects that can be called by identity.
 
     Args:
         function: pure; its first ``num_static`` arguments are static and positional.
@@ -68,6 +88,8 @@ class static_jit:
             return self._function(*statics(), *dynamic)
 
         del traced.__wrapped__  # its signature is another one
+        parameters = list(inspect.signature(self._function).parameters.values())
+        traced.__signature__ = inspect.Signature(parameters[self._num_static :])  # type: ignore[attr-defined]
         return self._compiler(traced, **self._options)
 
     def _drop(self, dead: weakref.ref) -> None:
@@ -84,13 +106,18 @@ def _weakened(value: Any, callback: Callable | None = None, refs: list[weakref.r
     if type(value) is functools.partial and _is_hashable((value.args, tuple(value.keywords.items()))):
         parts = (value.func, *value.args, tuple(sorted(value.keywords.items())))
         return _Node(functools.partial, tuple(_weakened(part, callback, refs) for part in parts))
+    if isinstance(value, types.MethodType):
+        # Each access to a method makes another object, which dies at once.
+        return _Node(
+            types.MethodType, tuple(_weakened(part, callback, refs) for part in (value.__func__, value.__self__))
+        )
     if isinstance(value, tuple):
         return _Node(type(value), tuple(_weakened(part, callback, refs) for part in value))
     hash(value)
     if not callable(value) and type(value).__hash__ is not object.__hash__:
         return value
     try:
-        ref = weakref.ref(value, callback) if callback else weakref.ref(value)
+        ref = _Ref(value, callback)
     except TypeError:  # Built-in functions, which live as long as the process.
         return value
     if refs is not None:
@@ -109,10 +136,17 @@ def _is_hashable(value: Any) -> bool:
 def _restored(key: Any) -> Any:
     """Inverts `_weakened`."""
     if isinstance(key, weakref.ref):
-        return key()
+        value = key()
+        if value is None:
+            raise RuntimeError(
+                "a static argument of a compiled function must outlive its programs, but one was dropped"
+            )
+        return value
     if not isinstance(key, _Node):
         return key
     parts = tuple(_restored(part) for part in key.parts)
+    if key.kind is types.MethodType:
+        return types.MethodType(*parts)
     if key.kind is functools.partial:
         function, *args, options = parts
         return functools.partial(function, *args, **dict(options))

@@ -1,6 +1,7 @@
 """`jax.jit` with the compiler's options for the processor at hand."""
 
 import functools
+import inspect
 import os
 import types
 from collections.abc import Callable
@@ -60,6 +61,9 @@ class _Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._prepare is not None:
+            if kwargs:
+                bound = inspect.signature(self).bind(*args, **kwargs)
+                args, kwargs = bound.args, bound.kwargs
             args = self._prepare(*args)
         if not _has_wide_vectors():
             return self._plain(*args, **kwargs)

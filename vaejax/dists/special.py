@@ -85,7 +85,7 @@ def _log_factorial_excess(x: Array, log_x: Array) -> Array:
         large, safe = x >= 16, jnp.maximum(x, 16)
         far = _polynomial(_STIRLING_64, safe**-2.0) / safe
         near = gammaln(jnp.minimum(x, 16) + 1)
-    return jnp.where(large, 0.5 * log_x + HALF_LOG_2PI + far, near + x * (1 - log_x))
+    return jnp.where(large, 0.5 * log_x + HALF_LOG_2PI + far, near + jnp.where(x == 0, 0, x * (1 - log_x)))
 
 
 @_compiled

@@ -205,13 +205,16 @@ def _score_family(name: str, made: Problem, baseline: Baseline, signals: Signals
 
         result = gradient(made.objective, params, batch, step, draw, surrogate)
         after = tuple(call(baseline.update, own, x, s, weight=batch.weight) for own, s in zip(state.baselines, found))
+        if batch.weight is not None:
+            # A batch of absent examples has no signals to learn from.
+            is_empty = jnp.sum(batch.weight) == 0
+            after = jax.tree.map(lambda new, old: jnp.where(is_empty, old, new), after, state.baselines)
         metrics = {**result.metrics, "signal_scale": scale.astype(result.objective.dtype)}
         return result._replace(metrics=metrics), ScoreState(after)
 
     return Estimator(init, estimate, made.model.trainable, made.model.refresh)
 
 
-@broadcasts
 def _centered(baseline: Baseline, state: Any, x: Array, signals: Array) -> Array:
     """The signals less their baseline, which may be constant along axes of the signals but adds none.
 
@@ -225,7 +228,7 @@ def _centered(baseline: Baseline, state: Any, x: Array, signals: Array) -> Array
             f"the baseline's value must broadcast to the signals [K, *batch] = {list(signals.shape)}, got {list(shape)}. "
             "Give one number per example, without an axis of outputs"
         )
-    return signals - value
+    return broadcasts(jnp.subtract)(signals, value)
 
 
 def _scored(seen: list[Any]) -> list[bool]:

@@ -14,7 +14,7 @@ from vaejax import checks
 from vaejax.dists import Bernoulli, Chain, likelihoods
 from vaejax.dists.backend import Distribution
 from vaejax.nets import Network, mlp
-from vaejax.types import Array, Key, Model, Params, as_batch, default_float, flat_examples, with_absent_filled
+from vaejax.types import Array, Key, Model, Params, as_batch, default_float, flat_examples
 
 
 class _Parts(NamedTuple):
@@ -134,7 +134,7 @@ def _trainable(params: Params) -> Params:
 
 
 def _check(parts: _Parts, batch: Any) -> None:
-    batch = with_absent_filled(as_batch(batch))
+    batch = as_batch(batch)
     checks.event_shape(batch.x, parts.x_shape)
     checks.observed_somewhere(batch, len(parts.x_shape))
     parts.family.check(batch.x, batch.mask)

@@ -12,7 +12,7 @@ SWITCHES = {
     **dict.fromkeys(("deterministic", "inference", "eval", "evaluation", "eval_mode"), False),
     **dict.fromkeys(("is_eval", "is_inference", "test", "testing"), False),
 }
-_RESEMBLES = re.compile("train|drop|determin|infer|eval|test")
+_RESEMBLES = re.compile("(?:^|_)(?:train|drop|determin|infer|eval|test(?:ing)?(?:_|$))")
 
 
 def settings(
