@@ -163,8 +163,10 @@ def log_prob(posterior: Any, user: str) -> None:
         )
 
 
-def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
+def batch(data: Any, name: str = "data", model: Model | None = None, *, report_precision: bool = True) -> Batch:
     """Checks a batch whole: kinds, shapes and, where they can be read, values; with ``model`` also whether it can be that model's data.
+
+    With ``report_precision`` a warning names the columns that lose precision in the default float type.
 
     Raises:
         TypeError: not arrays of real numbers.
@@ -178,7 +180,8 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
             f"{name} is empty: x has shape {list(x.shape)}; at least one example with at least one entry is needed"
         )
     finite(x, f"{name}.x" if isinstance(data, Batch) else name, mask)
-    _report_lost_precision(x, mask, name)
+    if report_precision:
+        _report_lost_precision(x, mask, name)
     if weight is not None:
         _check_weight(weight, x, f"{name}.weight")
     for path, leaf in jax.tree_util.tree_leaves_with_path(context):
@@ -190,7 +193,8 @@ def batch(data: Any, name: str = "data", model: Model | None = None) -> Batch:
         if not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != jnp.bool_:
             raise TypeError(f"{where} must hold numbers, got dtype {leaf.dtype}; code labels as integers 0, 1, …")
         finite(leaf, where, remedy="remove those examples, or code what is missing as a number of its own")
-        _report_lost_precision(leaf, None, where)
+        if report_precision:
+            _report_lost_precision(leaf, None, where)
     if model is not None and model.check is not None:
         model.check(checked)
     return checked

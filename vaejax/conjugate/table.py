@@ -32,7 +32,7 @@ def table(x: Any, model: str, *, missing: bool = False, minimum: int = 2) -> Tab
         missing: whether entries may be missing.
         minimum: rows needed.
     """
-    batch = checks.batch(x, "x")
+    batch = checks.batch(x, "x", report_precision=False)  # `_in_floats` does, for narrow types too
     if batch.x.ndim != 2:
         raise ValueError(f"x must be [n, d], got {list(batch.x.shape)}; flatten images with x.reshape(len(x), -1)")
     if batch.context is not None:

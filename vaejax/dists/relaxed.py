@@ -85,7 +85,9 @@ class Relaxed(Distribution):
         n = logits.shape[-1]
         exponent = logits - t * value
         is_certain = jnp.abs(logits) >= _CERTAIN
-        largest = jnp.max(exponent, -1, keepdims=True, where=~is_certain, initial=jnp.finfo(exponent.dtype).min)
+        others = jnp.where(is_certain, jnp.finfo(exponent.dtype).min, exponent)
+        # By index: the derivative of a maximum compares values, which XLA may compute twice with other rounding.
+        largest = jnp.take_along_axis(others, jnp.argmax(others, -1, keepdims=True), -1)
         exponent = jnp.where(is_certain, largest, exponent)
         entries = jnp.sum(exponent, -1) - n * jax.nn.logsumexp(exponent, -1)
         t = t[..., 0] if t.ndim else t
