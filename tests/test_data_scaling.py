@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vaejax import Batch, data
+from vaejax.report.narrow import narrowed
 
 
 def dataset(*parts, mask=None, **fields):
@@ -112,3 +113,46 @@ def test_a_scaling_of_another_shape():
     scaling = data.Scaling(np.zeros(3, np.float32), np.ones(3, np.float32))
     with pytest.raises(ValueError, match=r"x must have shape \[\*batch, 3\]"):
         data.log_scale_sum(scaling, jnp.zeros((4, 2)))
+
+
+def weighted(x, weight, mask=None):
+    part = Batch(np.asarray(x), mask=mask, weight=np.asarray(weight))
+    return data.Dataset(part, part, part, None, None, "mine")
+
+
+@pytest.mark.parametrize("absent", [99.0, 1e300, np.nan])
+def test_rows_of_weight_zero_do_not_standardise(absent):
+    padded = weighted([1.5, 3.5, absent], [1, 1, 0])
+    standardised, (mean, scale) = data.standardize(padded)
+    assert (float(mean), float(scale)) == (2.5, 1.0)
+    np.testing.assert_array_equal(standardised.train.x[:2], [-1, 1])
+    np.testing.assert_array_equal(standardised.train.weight, [1, 1, 0])
+    assert data.describe(padded)[6:11] == ("real", 1.5, 3.5, 0.0, 0)
+    with pytest.raises(ValueError, match="never vary in train"):
+        data.standardize(weighted([1.5, 1.5, absent], [1, 1, 0]))
+
+
+def test_rows_of_weight_zero_may_overflow():
+    standardised, scaling = data.standardize(weighted([0.0, 2e-10, 1e300], [1, 1, 0]))
+    np.testing.assert_allclose(scaling.mean, 1e-10)
+    np.testing.assert_allclose(standardised.train.x[:2], [-1, 1])
+
+
+def test_weights_standardise_as_repeated_rows():
+    rng = np.random.default_rng(0)
+    x, mask, weight = rng.normal(5, 3, (9, 2)), rng.random((9, 2)) > 0.3, np.arange(9) % 4
+    _, scaling = data.standardize(weighted(x, weight, mask))
+    rows = np.ma.masked_array(x.repeat(weight, 0), ~mask.repeat(weight, 0))
+    np.testing.assert_allclose(scaling.mean, rows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(scaling.scale, rows.std(0), rtol=1e-12)
+    # A common factor of the weights changes nothing, even where they sum to less than 1.
+    _, other = data.standardize(weighted(x, weight / 100, mask))
+    np.testing.assert_allclose(other, scaling, rtol=1e-12)
+    assert data.describe(weighted(x, weight, mask)).missing == pytest.approx(rows.mask.mean())
+
+
+def test_rows_of_weight_zero_do_not_shift():
+    x = np.array([[1.7e9 + 0.25], [1.7e9 + 0.5], [1e300]])
+    rows, offset = narrowed(weighted(x, [1, 1, 0]), shift=True)
+    assert offset.tolist() == [1.7e9 + 0.375]
+    assert rows.train.x[:2].tolist() == [[-0.125], [0.125]]

@@ -5,6 +5,7 @@ deterministic they agree; where they are random, a mean agrees within five stand
 """
 
 import functools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -310,3 +311,36 @@ def test_weights_of_other_examples_are_refused():
     found = evaluate.LogMarginal(values, values, values, None, np.ones(3))
     with pytest.raises(ValueError, match="same weights"):
         evaluate.paired(found, found._replace(weight=np.array([1, 2, 1])))
+
+
+def test_a_block_of_absent_rows_alone():
+    """The first thousand examples, which are a block of an evaluation, are absent."""
+    x = np.repeat(np.array([[np.nan], [1.0]], np.float32), 1000, 0) * np.ones(4, np.float32)
+    batch = Batch(x, weight=np.repeat([0, 2], 1000))
+
+    def contents(key, block):
+        return {"x": block.x, "weight": block.weight}
+
+    blocks = evaluate.in_blocks(contents, KEY, batch, block_size=500)
+    assert list(blocks) == ["x"]
+    assert (blocks["x"] == 1).all()
+    options = {"num_samples": 8, "num_draws": 4, "progress": False}
+    report = evaluate.evidence_report(SBN, SBN_PARAMS, KEY, batch, **options)
+    assert [line.value.num_examples for line in report.lines] == [2000] * 4
+    # Four latent configurations: eight draws sum up nearly all of them.
+    assert report.lines[2].value.mean == pytest.approx(report.lines[3].value.mean, abs=0.1)
+
+
+def test_the_permutation_test_holds_a_bounded_number_of_units(monkeypatch):
+    """The result does not depend on how many permutations of the 12,000 units are held at once."""
+    a, weight = RNG.normal(size=(60, 2)), np.full(60, 100.0)
+    sets = Batch(a, weight=weight), Batch(a[::-1] + 0.05, weight=weight)
+    at_once = evaluate.mmd(*sets, bandwidth=1.0, key=KEY, num_permutations=40)
+    monkeypatch.setattr("vaejax.evaluate.samples.mmd._ENTRIES", 2**16)
+    tracemalloc.start()
+    in_blocks = evaluate.mmd(*sets, bandwidth=1.0, key=KEY, num_permutations=40)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # All permutations at once are 3.9 MB of numbers, and are copied.
+    assert peak < 3e6
+    np.testing.assert_allclose(in_blocks, at_once, rtol=1e-9)

@@ -8,7 +8,7 @@ import numpy as np
 from vaejax import checks
 from vaejax.arrays import rounded_entries
 from vaejax.data.datasets import Dataset
-from vaejax.data.describe import constant_entries, describe
+from vaejax.data.describe import constant_entries, counted_entries, describe, entry_moments
 from vaejax.data.precision import entry_names, warn_of_rounding
 from vaejax.types import Array, Batch, as_batch, default_float
 
@@ -28,7 +28,8 @@ class Scaling(NamedTuple):
 def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
     """(x − mean) / sd of every entry, by the mean and standard deviation of its observed training values.
 
-    Computes in float64 and returns float32. Missing entries stay 0 and masked. A log density of the standardised data is one
+    Computes in float64 and returns float32. The mean and standard deviation are weighted. Examples
+    of weight 0 are scaled too, but not checked. Missing entries stay 0 and masked. A log density of the standardised data is one
     of the original data after subtracting `log_scale_sum`.
 
     Raises:
@@ -50,13 +51,7 @@ def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
         raise ValueError(
             f"{dataset.name} is {kind}, and standardize is for real values; model it with likelihoods.bernoulli or binomial"
         )
-    x, mask = np.asarray(dataset.train.x, np.float64), dataset.train.mask
-    observed = np.ones(x.shape, bool) if mask is None else np.asarray(mask)
-    count = np.maximum(observed.sum(axis=0), 1)
-    mean = np.where(observed, x, 0).sum(axis=0) / count
-    # A second pass: far from 0 the first sum is rounded.
-    mean += np.where(observed, x - mean, 0).sum(axis=0) / count
-    deviation = np.sqrt(np.square(np.where(observed, x - mean, 0)).sum(axis=0) / count)
+    mean, deviation = entry_moments(dataset.train)
     scaling = Scaling(mean, deviation)
     constant = constant_entries(dataset.train) | (deviation.astype(np.float32) <= 0)
     if constant.any():
@@ -65,20 +60,23 @@ def standardize(dataset: Dataset) -> tuple[Dataset, Scaling]:
             "constant is infinite"
         )
     precise = [_scaled(part, scaling, dataset.name) for part in dataset[:3]]
-    rounded = rounded_entries(precise[0].x, mask, dtype=np.float32)
+    rounded = rounded_entries(precise[0].x, counted_entries(dataset.train), dtype=np.float32)
     remedy = (
         "replace values that stand for missing ones (missing=), or cut the column into groups of values near each other"
     )
     warn_of_rounding(f"{dataset.name}, standardized", dataset.columns, rounded, remedy)
-    train, validation, test = (part._replace(x=part.x.astype(np.float32)) for part in precise)
+    with np.errstate(over="ignore"):  # only examples of weight 0 may lie beyond float32
+        train, validation, test = (part._replace(x=part.x.astype(np.float32)) for part in precise)
     return dataset._replace(train=train, validation=validation, test=test), scaling
 
 
 def _scaled(batch: Batch, scaling: Scaling, name: str) -> Batch:
-    x = (np.asarray(batch.x, np.float64) - scaling.mean) / scaling.scale
+    with np.errstate(over="ignore"):  # checked below, unless the example has weight 0
+        x = (np.asarray(batch.x, np.float64) - scaling.mean) / scaling.scale
     if batch.mask is not None:
         x = np.where(np.asarray(batch.mask), x, 0)
-    if np.abs(x).max(initial=0.0) > np.finfo(np.float32).max:
+    counted = counted_entries(batch)
+    if np.abs(x if counted is None else x[counted]).max(initial=0.0) > np.finfo(np.float32).max:
         raise ValueError(f"{name} holds values too many standard deviations from the mean for float32; remove them")
     return batch._replace(x=x)
 

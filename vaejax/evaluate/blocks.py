@@ -35,7 +35,8 @@ def in_blocks(
     """``function(key, block)`` for each block of examples, its arrays joined along their leading axis.
 
     Args:
-        function: gives a dictionary of arrays that lead with the block's examples.
+        function: gives a dictionary of arrays that lead with the block's examples. The block has
+            no weights: take those of the whole batch for means over the results.
         key: typed key; block i has ``fold_in(key, i)``.
         batch: a `Batch` or an array, leading with the examples.
         block_size: examples in a block.
@@ -58,11 +59,15 @@ def in_blocks(
     checks.positive_int(block_size, "block_size")
     total = len(batch.x)
     folder = None if directory is None else _opened(Path(directory), key, batch, block_size, settings)
+    # A block may hold examples of weight 0 alone, which is refused as a batch with weights.
+    # `checks.batch` gave these examples the content of one of positive weight.
+    examples = batch._replace(weight=None)
     parts = []
     disable = None if progress is None else not progress
     with tqdm(total=total, unit="example", desc=description, disable=disable, dynamic_ncols=True) as bar:
         for number, first in enumerate(range(0, total, block_size)):
-            block = jax.tree.map(lambda leaf: leaf[first : first + block_size], batch)  # noqa: B023
+            rows = slice(first, first + block_size)
+            block = jax.tree.map(lambda leaf: leaf[rows], examples)  # noqa: B023
             file = None if folder is None else folder / f"block-{number:05d}.npz"
             parts.append(_block(function, jax.random.fold_in(key, number), block, file))
             bar.update(min(block_size, total - first))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from vaejax import checks, evaluate
-from vaejax.types import Batch, Key, Model, Params
+from vaejax.types import Batch, Key, Model, Params, as_batch
 
 _BOUND_SAMPLES = 100
 # Below some dozens the estimate is biased by more than its standard error says.
@@ -69,8 +69,8 @@ def measure(
     # Between blocks Ctrl-C is heard, and the bar moves.
     block_size = max(10, min(1000, _DRAWS_AT_ONCE // samples))
     found = evaluate.in_blocks(run, key, batch, block_size=block_size, progress=progress)
-    weight = found.get("weight")
-    counted = slice(None) if weight is None else weight > 0
+    weight = as_batch(batch).weight
+    counted = slice(None) if weight is None else np.asarray(weight) > 0
     k = found["pareto_k"][counted]
     return Results(
         evaluate.mean_estimate(found["elbo"], found["elbo_error"], weight=weight),

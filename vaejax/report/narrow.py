@@ -6,6 +6,7 @@ import numpy as np
 
 from vaejax import data
 from vaejax.arrays import rounded_entries
+from vaejax.data.describe import counted_entries, entry_moments
 from vaejax.data.precision import entry_names, warn_of_rounding
 from vaejax.types import Batch
 
@@ -42,8 +43,8 @@ def narrowed(dataset: data.Dataset, *, shift: bool) -> tuple[data.Dataset, np.nd
     parts = dataset[:3]
     x = np.concatenate([np.asarray(part.x) for part in parts])
     mask = None
-    if any(part.mask is not None for part in parts):
-        mask = np.concatenate([_observed(part) for part in parts])
+    if any(counted_entries(part) is not None for part in parts):
+        mask = np.concatenate([_counted(part) for part in parts])
     rounded, offset = rounded_entries(x, mask, dtype=np.float32, integers=True), None
     if shift and rounded.any():
         offset = np.where(rounded, _center(dataset.train), 0.0)
@@ -80,17 +81,14 @@ def shown_columns(columns: Any, offset: Any) -> Any:
     return tuple(f"{name} − {value:.15g}" if value else name for name, value in zip(names, offset))
 
 
-def _observed(batch: Batch) -> np.ndarray:
-    return np.ones(batch.x.shape, bool) if batch.mask is None else np.asarray(batch.mask)
+def _counted(batch: Batch) -> np.ndarray:
+    counted = counted_entries(batch)
+    return np.ones(batch.x.shape, bool) if counted is None else counted
 
 
 def _center(batch: Batch) -> np.ndarray:
     """``[*event]``: the means of the observed values, rounded to a digit of the standard deviation, which reads better."""
-    x, mask = np.asarray(batch.x, np.float64), _observed(batch)
-    count = np.maximum(mask.sum(axis=0), 1)
-    mean = np.where(mask, x, 0).sum(axis=0) / count
-    mean += np.where(mask, x - mean, 0).sum(axis=0) / count
-    deviation = np.sqrt(np.square(np.where(mask, x - mean, 0)).sum(axis=0) / count)
+    mean, deviation = entry_moments(batch)
     digit = 10.0 ** np.floor(np.log10(np.where(deviation > 0, deviation, 1.0)))
     return np.where((deviation > 0) & (digit >= 1), np.round(mean / digit) * digit, mean)
 
@@ -99,8 +97,9 @@ def _shifted(batch: Batch, offset: np.ndarray | None, dataset: data.Dataset) -> 
     x: Any = np.asarray(batch.x, np.float64) - (0.0 if offset is None else offset)
     if batch.mask is not None:
         x = np.where(batch.mask, x, 0.0)
-    beyond = np.abs(x) > np.finfo(np.float32).max
+    beyond = (np.abs(x) > np.finfo(np.float32).max) & _counted(batch)
     if beyond.any():
         names = entry_names(dataset.columns, beyond.any(axis=0))
         raise ValueError(f"{dataset.name}: {names} holds {x[beyond][0]:g}, which is beyond float32; rescale the data")
-    return batch._replace(x=x.astype(np.float32))
+    with np.errstate(over="ignore"):  # only examples of weight 0 may lie beyond float32
+        return batch._replace(x=x.astype(np.float32))

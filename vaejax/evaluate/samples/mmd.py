@@ -11,7 +11,7 @@ from vaejax.evaluate.samples.feature_space import feature_pair
 from vaejax.evaluate.summary import jackknife
 from vaejax.types import Key
 
-# Entries of the kernel matrix held at once: 32 MB.
+# Entries of the kernel matrix, and of the permuted sets, held at once: 32 MB.
 _ENTRIES = 2**22
 _FOR_MEDIAN = 2000
 
@@ -89,13 +89,9 @@ def mmd(
     both -= both.mean(0)  # squared distances lose no digits to a common offset
     width = _median_distance(both, weight) if bandwidth is None else float(bandwidth)
     units = _units(weight)
-    inside = np.zeros((len(units.row), 1 + (num_permutations if rng is not None else 0)))
-    inside[units.row < count] = 1.0
-    if rng is not None:
-        inside[:, 1:] = rng.permuted(inside[:, 1:], axis=0)
-    members = np.add.reduceat(inside * units.size[:, None], np.unique(units.row, return_index=True)[1])
+    members, alone_a = _divisions(units, count, rng, num_permutations)
     to_a, total = _row_sums(both, width, members, weight)
-    values = _values(to_a, total, members, weight, units.size**2 @ inside, units.size @ units.size)
+    values = _values(to_a, total, members, weight, alone_a, units.size @ units.size)
     p_value = float("nan")
     if rng is not None:
         # Divisions that are the given one under another name must not miss it by rounding.
@@ -117,6 +113,29 @@ def _units(weight: np.ndarray) -> _Units:
     size = np.ones(len(row))
     size[np.cumsum(counts) - 1] = weight - (counts - 1)
     return _Units(row, size)
+
+
+def _divisions(
+    units: _Units, count: int, rng: np.random.Generator | None, num_permutations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides the units as they are and R times at random, some divisions at a time.
+
+    Returns the weight of each example in the first set, ``[N, R + 1]``, and the sum of the squared
+    sizes of the units in that set, ``[R + 1]``.
+    """
+    starts = np.unique(units.row, return_index=True)[1]
+    members, alone = [], []
+    width = max(1, _ENTRIES // len(units.row))
+    permuted = range(0, 0 if rng is None else num_permutations, width)
+    for first in (None, *permuted):
+        columns = 1 if first is None else min(width, num_permutations - first)
+        inside = np.repeat((units.row < count).astype(float)[:, None], columns, axis=1)
+        if rng is not None and first is not None:
+            rng.permuted(inside, axis=0, out=inside)
+        alone.append(units.size**2 @ inside)
+        inside *= units.size[:, None]
+        members.append(np.add.reduceat(inside, starts))
+    return np.concatenate(members, axis=1), np.concatenate(alone)
 
 
 def _median_distance(x: np.ndarray, weight: np.ndarray) -> float:
