@@ -144,7 +144,7 @@ def test_memory_does_not_grow_with_the_samples(key):
     params, batch = model.init(key, None), vaejax.Batch(jnp.zeros((100, 784)))
 
     def temporaries(num_samples):
-        lowered = stream.compiled.lower(importance.WEIGHTS, model, num_samples, None, params, key, batch)
+        lowered = stream.compiled.program(importance.WEIGHTS, model, num_samples, None).lower(params, key, batch)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(50_000) <= 1.05 * temporaries(500)
@@ -160,7 +160,8 @@ def test_memory_does_not_grow_with_the_examples(key):
     def temporaries(examples):
         x = vaejax.Batch(jnp.zeros((examples, 784)))
         return (
-            stream.compiled.lower(importance.WEIGHTS, model, 1000, None, params, key, x)
+            stream.compiled.program(importance.WEIGHTS, model, 1000, None)
+            .lower(params, key, x)
             .compile()
             .memory_analysis()
             .temp_size_in_bytes

@@ -209,7 +209,7 @@ def test_bad_input_is_refused(name, key):
         ((a, a[:, :2]), ValueError, r"examples of a have shape \[3\], those of b \[2\]"),
         ((a, np.where(a > 2, a, np.nan)), ValueError, "b holds .* NaN"),
         ((a[: few - 1], a), ValueError, f"a holds {few - 1} examples; give at least {few}"),
-        ((a, a.tolist()), TypeError, "must be an array"),
+        ((a, tuple(a)), TypeError, "must be an array"),
         ((a, a.astype(str)), TypeError, "real numbers"),
     ):
         with pytest.raises(error, match=wanted):

@@ -97,6 +97,10 @@ class static_jit:
             if any(ref is dead for ref in refs):
                 self._programs.pop(key, None)
 
+    def clear_cache(self) -> None:
+        """Drops all programs."""
+        self._programs.clear()
+
     def _cache_size(self) -> int:
         return sum(program._cache_size() for program, _ in list(self._programs.values()))
 
