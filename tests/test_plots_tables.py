@@ -164,7 +164,7 @@ def test_bad_arguments(key, table):
         plots.item_curves(images, image_params)
 
 
-def test_a_likelihood_without_a_mean_is_refused(key):
+def test_a_likelihood_without_mean_and_draws_is_refused(key):
     class Meanless:
         batch_shape, event_shape = (), (6,)
 
@@ -174,5 +174,5 @@ def test_a_likelihood_without_a_mean_is_refused(key):
         prior=lambda params: standard_normal(2),
         likelihood=lambda params, z: Meanless(),
     )
-    with pytest.raises(ValueError, match=r"p\(x\|z\) is Meanless, which knows no mean"):
+    with pytest.raises(TypeError, match="must be able to draw x, got Meanless without sample"):
         plots.item_curves(model, {})
