@@ -17,6 +17,7 @@ from vaejax.evaluate.latent.active_units import by_single, opened_examples, pres
 from vaejax.evaluate.simulate import batch_shape_of
 from vaejax.evaluate.stream import budget
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate
+from vaejax.numerics import broadcasts
 from vaejax.types import Array, Batch, Key, Model, Params, call, default_float
 
 # Components of the mixture that are encoded at once.
@@ -269,7 +270,8 @@ def log_shares(
             ratios = _log_ratios(posterior, draw, chunk)
             other = (position != owner) & (position < size)
             if log_weight is not None:
-                ratios = jax.tree.map(lambda r: (r.T + log_weight[jnp.minimum(position, size - 1)]).T, ratios)
+                own_weights = log_weight[jnp.minimum(position, size - 1)]
+                ratios = jax.tree.map(lambda r: broadcasts(jnp.add)(r.T, own_weights).T, ratios)
             return jax.tree.map(lambda so_far, r: jnp.logaddexp(so_far, _log_sum(r, other)), running, ratios)
 
         return jax.lax.map(add, (owners, flat, sums), batch_size=side), None
@@ -279,7 +281,7 @@ def log_shares(
     own_weight, other_weight = log_weights(count, size)
     own = own_weight + (jnp.zeros(len(owners)) if log_weight is None else log_weight[owners])
     # Transposed, so that a number for each draw meets every dimension.
-    joint, parts = jax.tree.map(lambda s: jnp.logaddexp(own, other_weight + s.T).T, others)
+    joint, parts = jax.tree.map(lambda s: broadcasts(jnp.logaddexp)(own, other_weight + s.T).T, others)
     parts = None if parts is None else parts.sum(-1).reshape(size, num_samples)
     return joint.reshape(size, num_samples), parts
 
@@ -290,7 +292,7 @@ def _log_ratios(posterior: Any, draw: _Draws, count: int) -> tuple[Array, Array 
     parts = dimension_log_probs(posterior, z)
     if parts is None or draw.parts is None:
         return (posterior.log_prob(z)[0] - draw.log_prob).astype(draw.log_prob.dtype), None
-    by_dimension = (parts[0] - draw.parts).astype(draw.log_prob.dtype)
+    by_dimension = (parts[0] - draw.parts[None]).astype(draw.log_prob.dtype)
     return by_dimension.sum(-1), by_dimension
 
 
