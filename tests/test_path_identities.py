@@ -54,7 +54,7 @@ def test_the_encoder_of_dreg_is_the_published_sum(small, key):
         likelihood = model.likelihood(p, z).masked_log_prob(batch.x, batch.mask)
         log_weights = likelihood + model.prior(p).log_prob(z) - stopped.log_prob(z)
         share = jax.lax.stop_gradient(jax.nn.softmax(log_weights, axis=0))
-        return tuple(-jnp.mean(batch.weight * jnp.sum(share**power * log_weights, 0)) for power in (1, 2))
+        return tuple(-jnp.average(jnp.sum(share**power * log_weights, 0), weights=batch.weight) for power in (1, 2))
 
     made = gradient(doubly_reparameterized(model, iwae, num_samples=5), params, key, batch).grads
     tree_allclose(made["encoder"], jax.grad(lambda p: surrogate(p)[1])(params)["encoder"], rtol=1e-4, atol=1e-6)

@@ -90,6 +90,8 @@ def test_antithetic_noise_and_a_reparameterised_prior_go_together(small, key):
 class Opaque:
     """A posterior that samples, and says nothing else."""
 
+    reparameterized = True
+
     def sample_and_log_prob(self, *, seed, sample_shape=()):
         z = jax.random.normal(seed, (*sample_shape, 5, 3))
         return z, self.log_prob(z)

@@ -220,7 +220,11 @@ def log_power_mean(log_weights: Array, power: Any) -> Array:
         >>> [round(float(log_power_mean(log_weights, s)), 4) for s in (-jnp.inf, 0.0, 1e-6, 1.0, jnp.inf)]
         [0.0, 1.0, 1.0, 1.4338, 2.0]
     """
-    largest, smallest = jnp.max(log_weights, axis=0), jnp.min(log_weights, axis=0)
+    # By index: the derivative of a maximum compares values, which XLA may compute twice with other rounding, and is then 0/0.
+    largest, smallest = (
+        jnp.take_along_axis(log_weights, index(log_weights, axis=0)[None], axis=0)[0]
+        for index in (jnp.argmax, jnp.argmin)
+    )
     if isinstance(power, int | float) and abs(power) > float(jnp.finfo(log_weights.dtype).max):
         return largest if power > 0 else smallest
     power = jnp.asarray(power, log_weights.dtype)
