@@ -99,8 +99,8 @@ def deviance(x: Array, mean: Array, log_mean: Array) -> Array:
 
     Examples:
         >>> import jax.numpy as jnp
-        >>> float(deviance(jnp.float32(1e8), jnp.float32(1e8 + 8), jnp.log(jnp.float32(1e8))))
-        3.1999999259823264e-07
+        >>> round(1e7 * float(deviance(jnp.float32(1e8), jnp.float32(1e8 + 8), jnp.log(jnp.float32(1e8)))), 4)
+        3.2
     """
     return _deviance(x, mean, log_mean, _log_floored_ratio(x, mean))
 
