@@ -156,7 +156,8 @@ def test_weights_scale_the_loss(key, binary_batch):
     weight = jnp.arange(12.0)
     weighted, _ = estimator.estimate(params, (), key, vaejax.Batch(binary_batch, weight=weight))
     plain, _ = estimator.estimate(params, (), key, binary_batch)
-    np.testing.assert_allclose(weighted.objective, plain.objective, rtol=1e-6)
+    # The first example has weight 0: its content is not read.
+    np.testing.assert_allclose(weighted.objective[1:], plain.objective[1:], rtol=1e-6)
     np.testing.assert_allclose(weighted.metrics["objective"], np.average(plain.objective, weights=weight), rtol=1e-5)
     assert float(weighted.metrics["weight"]) == 66.0
     doubled, _ = estimator.estimate(params, (), key, vaejax.Batch(binary_batch, weight=jnp.full(12, 2.0)))

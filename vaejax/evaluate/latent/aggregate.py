@@ -270,8 +270,8 @@ def log_shares(
             ratios = _log_ratios(posterior, draw, chunk)
             other = (position != owner) & (position < size)
             if log_weight is not None:
-                own_weights = log_weight[jnp.minimum(position, size - 1)]
-                ratios = jax.tree.map(lambda r: broadcasts(jnp.add)(r.T, own_weights).T, ratios)
+                own = log_weight[jnp.minimum(position, size - 1)]
+                ratios = jax.tree.map(lambda r: broadcasts(jnp.add)(r.T, own).T, ratios)
             return jax.tree.map(lambda so_far, r: jnp.logaddexp(so_far, _log_sum(r, other)), running, ratios)
 
         return jax.lax.map(add, (owners, flat, sums), batch_size=side), None
@@ -280,7 +280,6 @@ def log_shares(
     others, _ = jax.lax.scan(more, none, positions)
     own_weight, other_weight = log_weights(count, size)
     own = own_weight + (jnp.zeros(len(owners)) if log_weight is None else log_weight[owners])
-    # Transposed, so that a number for each draw meets every dimension.
     joint, parts = jax.tree.map(lambda s: broadcasts(jnp.logaddexp)(own, other_weight + s.T).T, others)
     parts = None if parts is None else parts.sum(-1).reshape(size, num_samples)
     return joint.reshape(size, num_samples), parts
