@@ -60,7 +60,7 @@ def write_checkpoint(target: Path, trees: dict[str, Any], notes: dict[str, Any])
 
     # Orbax would fail here from a thread of its own, at length.
     target.parent.mkdir(parents=True, exist_ok=True)
-    with new_directory(target) as aside, _quiet():
+    with new_directory(target) as aside, without_absl_log():
         leaves = {name: _by_path(name, tree) for name, tree in trees.items()}
         with ocp.StandardCheckpointer() as checkpointer:
             for name, tree in leaves.items():
@@ -72,8 +72,8 @@ def write_checkpoint(target: Path, trees: dict[str, Any], notes: dict[str, Any])
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the traces that Orbax's threads log on a full disk, beside the error that it raises."""
+def without_absl_log() -> Iterator[None]:
+    """Silences absl's logger: Orbax logs traces beside the errors that it raises, and Optax warns of pairs."""
     logger = logging.getLogger("absl")
     before, logger.disabled = logger.disabled, True
     try:

@@ -1,11 +1,9 @@
 """Optax transformations in a training step: extra arguments, frozen leaves, and the parameters to evaluate."""
 
-import contextlib
 import functools
 import inspect
-import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import SAMState, ScheduleFreeState, schedule_free_eval_params
 
+from vaejax.train.checkpoint import without_absl_log
 from vaejax.types import Array, Estimate, Estimator, Key, Params, TrainState
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -44,7 +43,7 @@ def as_transformation(optimizer: Any) -> optax.GradientTransformationExtraArgs:
         )
 
     def init(params: Params) -> Any:
-        with _without_log():
+        with without_absl_log():
             state = inner.init(params)
         if not _states(state, optax.LookaheadState):
             return state
@@ -58,17 +57,6 @@ def as_transformation(optimizer: Any) -> optax.GradientTransformationExtraArgs:
         return updates.fast, LookaheadPair(after, optax.apply_updates(state.slow, updates.slow))
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-@contextlib.contextmanager
-def _without_log() -> Iterator[None]:
-    """Silences the warning of `optax.lookahead` about parameters that are not pairs."""
-    logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _updated(inner: Any, grads: Params, state: Any, params: Any, extra: dict[str, Any]) -> tuple[Any, Any]:
