@@ -146,7 +146,7 @@ def test_a_missing_context_is_named(part):
         acts.append(lambda c: evaluate.simulate(conditional, PARAMS, KEY, 6, c))
     for act in acts:
         act(context)
-        with pytest.raises(ValueError, match=r"must get a context, got none .*Batch.x, context="):
+        with pytest.raises(ValueError, match=r"must get a context, got none\. .*Batch.x, context="):
             act(None)
 
 

@@ -344,3 +344,21 @@ def test_the_permutation_test_holds_a_bounded_number_of_units(monkeypatch):
     # All permutations at once are 3.9 MB of numbers, and are copied.
     assert peak < 3e6
     np.testing.assert_allclose(in_blocks, at_once, rtol=1e-9)
+
+
+def test_mmd_of_weights_with_a_large_sum():
+    """Without a permutation test, memory does not depend on the weights."""
+    a, b = RNG.normal(size=(6, 2)), RNG.normal(size=(5, 2)) + 0.5
+    w, v = np.full(6, 1e9), np.arange(1.0, 6.0) * 1e9
+    value = evaluate.mmd(Batch(a, weight=w), Batch(b, weight=v), bandwidth=1.0).value
+
+    def kernel(x, y):
+        return np.exp(-((x[:, None] - y) ** 2).sum(-1) / 2)
+
+    def within(x, u):
+        return (u @ kernel(x, x) @ u - u.sum()) / (u.sum() ** 2 - u.sum())
+
+    exact = within(a, w) + within(b, v) - 2 * w @ kernel(a, b) @ v / (w.sum() * v.sum())
+    assert value == pytest.approx(exact, abs=1e-9)
+    with pytest.raises(ValueError, match=r"at most 10,000,000 for a permutation test, got 2.1e\+10\. Leave out key="):
+        evaluate.mmd(Batch(a, weight=w), Batch(b, weight=v), bandwidth=1.0, key=KEY)

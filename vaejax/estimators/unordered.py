@@ -171,11 +171,13 @@ def draw_without_replacement(q: Factors, key: Key, num_samples: int) -> Array:
 
 def _below(drawn: Array, top: Array) -> Array:
     """Gumbels of a node's children, shifted so that the largest is the node's own (Kool et al. 2019b, appendix B.3)."""
+    # By index: XLA may compute `drawn` again with another rounding, so that no entry equals the maximum.
+    is_largest = jnp.arange(drawn.shape[-1]) == jnp.argmax(drawn, -1, keepdims=True)
     largest = jnp.max(drawn, -1, keepdims=True)
     gap = jnp.minimum(drawn - largest, 0.0)
     v = top - drawn + jnp.log(-jnp.expm1(jnp.minimum(gap, -jnp.finfo(drawn.dtype).tiny)))
     shifted = top - jnp.maximum(v, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(v)))
-    shifted = jnp.where(drawn == largest, top, shifted)
+    shifted = jnp.where(is_largest, top, shifted)
     return jnp.where(jnp.isneginf(top), -jnp.inf, shifted)
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from vaejax import checks, evaluate
+from vaejax.evaluate.summary import count_in_words
 from vaejax.types import Batch, Key, Model, Params, as_batch
 
 _BOUND_SAMPLES = 100
@@ -99,7 +100,7 @@ def in_words(results: Results, split: str = "test", *, levels: int | None = None
         lines.append(f"  (densities of x / {levels})")
     drawn = f"{results.samples} importance samples an example, median effective sample size {results.effective_sample_size:.1f}"
     total, few = (
-        results.log_likelihood.num_examples,
+        count_in_words(results.log_likelihood.num_examples),
         results.untrusted is None and results.effective_sample_size < _ENOUGH,
     )
     if not results.untrusted and not few:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vaejax.evaluate import MeanEstimate
+from vaejax.evaluate.summary import count_in_words
 
 
 class Entry(NamedTuple):
@@ -57,7 +58,7 @@ class Section(NamedTuple):
 
 def of_mean(name: str, mean: MeanEstimate, definition: str, *, seconds: float | None = None) -> Entry:
     """The entry of a mean over examples, nats."""
-    says = f"{definition} ± between {mean.num_examples} examples."
+    says = f"{definition} ± between {count_in_words(mean.num_examples)} examples."
     return Entry(name, mean.mean, mean.standard_error, says, "nats", mean.monte_carlo_error, seconds)
 
 

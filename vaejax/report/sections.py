@@ -8,6 +8,7 @@ import numpy as np
 
 from vaejax import evaluate, plots
 from vaejax.evaluate.encoding import encode, posterior_mean
+from vaejax.evaluate.summary import count_in_words
 from vaejax.report.measure import Results
 from vaejax.report.page import Entry, Section, of_mean
 from vaejax.types import Batch, Key, Model, Params
@@ -27,8 +28,8 @@ def density(results: Results, report: evaluate.EvidenceReport, gap: evaluate.Inf
         ),
         Entry(
             "Pareto k̂ too large", results.untrusted if results.untrusted is not None else "not defined", None,
-            f"for how many of the {results.log_likelihood.num_examples} examples the tail of the weights says that neither estimate nor "
-            "error can be trusted (Vehtari et al. 2024).",
+            f"for how many of the {count_in_words(results.log_likelihood.num_examples)} examples the tail of the weights says that "
+            "neither estimate nor error can be trusted (Vehtari et al. 2024).",
         ),
         Entry("effective samples, median", results.effective_sample_size, None, f"(Σw)²/Σw², of {results.samples} importance weights."),
     )  # fmt: skip

@@ -14,6 +14,8 @@ from vaejax.types import Key
 # Entries of the kernel matrix, and of the permuted sets, held at once: 32 MB.
 _ENTRIES = 2**22
 _FOR_MEDIAN = 2000
+# Units that are permuted: 80 MB for each division.
+_MAX_UNITS = 10_000_000
 
 
 class MMD(NamedTuple):
@@ -68,7 +70,7 @@ def mmd(
 
     Raises:
         TypeError, ValueError: no arrays of real numbers; NaN; events or features that differ; fewer than three examples; a bandwidth
-            that is not positive, or a median of 0.
+            that is not positive, or a median of 0; weights above 10,000,000 in sum, with a key.
 
     Source:
         Gretton et al. 2012, eq. 3 and section 8 (the median); Phipson & Smyth 2010 (the p-value); Arvesen 1969 (the jackknife).
@@ -88,10 +90,17 @@ def mmd(
     count, both, weight = len(a.x), np.concatenate([a.x, b.x]), np.concatenate([a.weight, b.weight])
     both -= both.mean(0)  # squared distances lose no digits to a common offset
     width = _median_distance(both, weight) if bandwidth is None else float(bandwidth)
-    units = _units(weight)
-    members, alone_a = _divisions(units, count, rng, num_permutations)
+    squares = _unit_squares(weight)
+    members, alone_a = (
+        np.where(np.arange(len(both)) < count, weight, 0.0)[:, None],
+        squares[:count].sum(keepdims=True),
+    )
+    if rng is not None:
+        random_members, random_alone = _random_divisions(weight, count, rng, num_permutations)
+        members = np.concatenate([members, random_members], axis=1)
+        alone_a = np.concatenate([alone_a, random_alone])
     to_a, total = _row_sums(both, width, members, weight)
-    values = _values(to_a, total, members, weight, alone_a, units.size @ units.size)
+    values = _values(to_a, total, members, weight, alone_a, squares.sum())
     p_value = float("nan")
     if rng is not None:
         # Divisions that are the given one under another name must not miss it by rounding.
@@ -100,42 +109,46 @@ def mmd(
     return MMD(float(values[0]), error, p_value, width, members.shape[1] - 1)
 
 
-class _Units(NamedTuple):
-    """What is permuted: each example in parts of weight 1, and what is left over."""
-
-    row: np.ndarray
-    size: np.ndarray
-
-
-def _units(weight: np.ndarray) -> _Units:
-    counts = np.ceil(weight).astype(int)
-    row = np.repeat(np.arange(len(weight)), counts)
-    size = np.ones(len(row))
-    size[np.cumsum(counts) - 1] = weight - (counts - 1)
-    return _Units(row, size)
+def _unit_squares(weight: np.ndarray) -> np.ndarray:
+    """Returns Σ (size of a unit)² of each example, whose units have weight 1 except the last one."""
+    whole = np.ceil(weight) - 1
+    return whole + (weight - whole) ** 2
 
 
-def _divisions(
-    units: _Units, count: int, rng: np.random.Generator | None, num_permutations: int
+def _random_divisions(
+    weight: np.ndarray, count: int, rng: np.random.Generator, num_permutations: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Divides the units as they are and R times at random, some divisions at a time.
+    """Divides the units of all examples at random, R times, some divisions at a time.
 
-    Returns the weight of each example in the first set, ``[N, R + 1]``, and the sum of the squared
-    sizes of the units in that set, ``[R + 1]``.
+    An example of weight w has ⌈w⌉ units of weight 1, except the last one, which has what is left of w.
+
+    Returns:
+        The weight of each example in the first set, ``[N, R]``, and the sum of the squared sizes of
+        the units in that set, ``[R]``.
+
+    Raises:
+        ValueError: there are more units than can be permuted.
     """
-    starts = np.unique(units.row, return_index=True)[1]
-    members, alone = [], []
-    width = max(1, _ENTRIES // len(units.row))
-    permuted = range(0, 0 if rng is None else num_permutations, width)
-    for first in (None, *permuted):
-        columns = 1 if first is None else min(width, num_permutations - first)
-        inside = np.repeat((units.row < count).astype(float)[:, None], columns, axis=1)
-        if rng is not None and first is not None:
-            rng.permuted(inside, axis=0, out=inside)
-        alone.append(units.size**2 @ inside)
-        inside *= units.size[:, None]
+    counts = np.ceil(weight)
+    if counts.sum() > _MAX_UNITS:
+        raise ValueError(
+            f"the weights must sum to at most {_MAX_UNITS:,} for a permutation test, got {weight.sum():.6g}. "
+            "Leave out key=, or pass smaller weights"
+        )
+    counts = counts.astype(int)
+    row, starts = np.repeat(np.arange(len(weight)), counts), np.cumsum(counts) - counts
+    size = np.ones(len(row))
+    size[starts + counts - 1] = weight - (counts - 1)
+    in_first = (row < count).astype(float)
+    members, squares = [], []
+    block = max(1, _ENTRIES // len(row))
+    for start in range(0, num_permutations, block):
+        inside = np.repeat(in_first[:, None], min(block, num_permutations - start), axis=1)
+        rng.permuted(inside, axis=0, out=inside)
+        squares.append(size**2 @ inside)
+        inside *= size[:, None]
         members.append(np.add.reduceat(inside, starts))
-    return np.concatenate(members, axis=1), np.concatenate(alone)
+    return np.concatenate(members, axis=1), np.concatenate(squares)
 
 
 def _median_distance(x: np.ndarray, weight: np.ndarray) -> float:
