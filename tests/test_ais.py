@@ -85,6 +85,7 @@ def chains(model, x, betas, latents, steps, key):
     return path, run(key, latents(path) if callable(latents) else latents)
 
 
+@pytest.mark.slow
 def test_three_temperatures_have_no_bias_in_either_direction(key):
     """E ŵ = p(x) forwards, E 1/ŵ = 1/p(x) backwards from exact draws: whatever the steps, here poor ones."""
     exact, model, x = setting(2)
@@ -160,6 +161,7 @@ def test_masks_contexts_layers_and_further_axes(key):
     assert bool(jnp.all(jnp.abs(found.estimate - wanted.estimate) < 5 * error))
 
 
+@pytest.mark.slow
 def test_what_was_done_is_not_done_again(key, tmp_path):
     model, params = small()
     x = jax.random.bernoulli(key, 0.5, (5, 4)).astype(float)

@@ -182,6 +182,7 @@ def test_settings_out_and_in_again(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"mine.json"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_from_the_command_line(tmp_path):
     options = [
         "--epochs",

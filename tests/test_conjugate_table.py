@@ -142,6 +142,7 @@ def test_columns_whose_squares_leave_the_floats_are_refused(scale, key):
         gmm.fit_em(key, x, 2, num_starts=1, covariance="diag")
 
 
+@pytest.mark.slow
 def test_structures_that_the_shape_does_not_tell_are_remarked(x64, key):
     for covariance, said in (
         ("equal_shape", "covariance='equal_shape'"),

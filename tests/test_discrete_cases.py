@@ -117,6 +117,7 @@ def test_integer_draws_of_distrax(key):
     assert jnp.isfinite(arsm.estimate(params, arsm.init(params, key, X), key, X)[0].grads["encoder"]).all()
 
 
+@pytest.mark.slow
 def test_the_critic_sees_fractions(key):
     made = model(lambda p, x: distrax.Independent(distrax.Bernoulli(logits=x @ p["encoder"]), 1))
     made = made._replace(likelihood=lambda p, z: diagonal_normal(z.astype(float) @ p["decoder"], jnp.ones(6)))
@@ -200,6 +201,7 @@ def test_categories_that_are_ruled_out():
     assert jnp.isfinite(dists.kl_divergence(q, p))
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_a_bad_batch(key):
     """With nonfinite='skip' what the estimator learns is left out with the update."""
 

@@ -142,6 +142,7 @@ def test_a_run_is_resumed_with_the_state_of_its_estimator(name, key, tmp_path):
     assert evidence.estimate.mean() > bound.estimate.mean()
 
 
+@pytest.mark.slow
 def test_rebar_keeps_to_a_schedule(key):
     made, falling = model(), optax.linear_schedule(1.0, 0.1, 100)
     params, step = made.init(key, X), 50
@@ -198,6 +199,7 @@ def test_other_draws_than_one_are_the_way_out():
         estimators.unordered_set(model, elbo, num_samples=1)
 
 
+@pytest.mark.slow
 def test_an_exact_gradient_is_a_tree_like_the_params(key):
     model = vaejax.models.sigmoid_belief_network(x_shape=4, layer_sizes=3)
     params, x = model.init(key), jnp.ones((5, 4))

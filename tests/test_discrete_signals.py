@@ -73,6 +73,7 @@ def test_the_coupling_gives_the_marginal_and_hardens_to_the_draw(categorical, ke
 
 
 @pytest.mark.parametrize("categorical", [False, True])
+@pytest.mark.slow
 def test_the_derivative_of_the_coupling(categorical, key, x64):
     """Against finite differences at fixed noise, everywhere the draw is held."""
     q = make(categorical)
@@ -119,6 +120,7 @@ def test_the_relaxed_kl_is_that_of_two_logistics_at_every_temperature(temperatur
     np.testing.assert_allclose(kl, jnp.trapezoid(jnp.exp(log_q) * (log_q - log_p), z), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_set_weights_against_every_order_of_drawing(x64):
     """P(S) as a sum over permutations, for sets of 2, 3 and 4 of 6 states."""
     p = np.array([0.35, 0.25, 0.2, 0.1, 0.07, 0.03])

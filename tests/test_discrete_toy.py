@@ -107,6 +107,7 @@ class Nowhere:
         estimators.enumerate_latents,
     ],
 )
+@pytest.mark.slow
 def test_no_look_off_the_support(constructor, key):
     model = vaejax.Model(
         lambda key, batch: jnp.zeros(3),

@@ -201,6 +201,7 @@ def test_the_jackknife_leaves_each_example_out():
         np.testing.assert_allclose(found.parts_standard_error, jackknife(without), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_dci_is_entropies_of_what_forests_need():
     codes, factors = noisy(4, 800)
     found = evaluate.dci(codes, factors, KEY)
@@ -301,6 +302,7 @@ def test_errors_of_the_gap_are_the_spread_between_data_sets():
     assert (ratios < 1.4).all()
 
 
+@pytest.mark.slow
 def test_errors_are_about_the_spread_between_data_sets():
     found = [
         evaluate.disentanglement_report(*noisy(seed, 300, noise=2.0), jax.random.key(seed), num_votes=90, num_trees=10)

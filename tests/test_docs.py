@@ -16,7 +16,18 @@ def blocks(page):
     return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+# Pages that take more than about ten seconds.
+SLOW_PAGES = ("calibration", "conjugate", "disentanglement", "evaluation", "models", "training")
+
+
+def pages():
+    for page in PAGES:
+        if blocks(page):
+            marks = pytest.mark.slow if page.stem in SLOW_PAGES else ()
+            yield pytest.param(page, marks=marks, id=page.name)
+
+
+@pytest.mark.parametrize("page", list(pages()))
 def test_python_blocks_run(page, capsys):
     """In order, in one namespace a page."""
     namespace = {}

@@ -26,6 +26,7 @@ def of_gaussian():
     return exact.log_evidence(x), evaluate.evidence_report(model, {}, jax.random.key(0), x, **FEW), (model, x)
 
 
+@pytest.mark.slow
 def test_bounds_stand_in_order_draw_by_draw(of_gaussian):
     _, _, (model, x) = of_gaussian
     found = evaluate.bounds(model, {}, jax.random.key(3), x, num_samples=60, num_draws=6)

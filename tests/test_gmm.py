@@ -66,6 +66,7 @@ def test_each_iteration_is_scikit_learns(x64, key, covariance):
     np.testing.assert_allclose(gmm.posterior(found.params, IRIS).probs, other.predict_proba(IRIS), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_mclusts_value_for_iris(x64, key):
     """VEV-3: log-likelihood −186.1 with 38 parameters."""
     found = gmm.fit_em(key, IRIS, 3, covariance="equal_shape", num_starts=50, start="random", tolerance=1e-10)
@@ -426,6 +427,7 @@ def test_k_means_plus_plus_is_greedy():
     assert np.mean(one_draw) - np.mean(greedy) > 3 * error
 
 
+@pytest.mark.slow
 def test_starts_one_by_one_or_together_are_the_same(x64, key, monkeypatch):
     """How many share a pass is a matter of speed alone."""
     options = {"num_starts": 5, "max_steps": 12, "tolerance": 0.0, "start": "random"}

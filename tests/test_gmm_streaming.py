@@ -30,6 +30,7 @@ def test_chunks_are_em_on_all_rows(x64, key, tmp_path, covariance):
     np.testing.assert_allclose(seen[:3], whole.trace[:3], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_it_converges_from_a_sample(key):
     found = gmm.fit_chunked(key, X.astype(np.float32), 3, chunk_size=1000, sample_size=500)
     assert bool(found.converged)

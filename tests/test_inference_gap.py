@@ -43,6 +43,7 @@ def assert_near(found, wanted, error, cap):
     np.testing.assert_array_less(np.abs(found - wanted), 5 * np.asarray(error) + 2e-3)
 
 
+@pytest.mark.slow
 def test_both_parts_of_the_gap_agree_with_the_closed_form(key):
     gap = evaluate.inference_gap(MODEL, {}, key, X, num_steps=600)
     truth, best = EXACT.log_evidence(X), best_mean_field()

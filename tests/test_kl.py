@@ -94,6 +94,7 @@ NAMES = list(pairs())
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_agrees_with_monte_carlo(name, key, x64):
     q, p = pairs()[name]
     exact = kl_divergence(q, p)

@@ -42,6 +42,7 @@ def test_the_bound_leaves_missing_entries_out(key):
     assert (drawn.standard_error < 0.02 * np.abs(exact)).all()
 
 
+@pytest.mark.slow
 def test_training_reaches_maximum_likelihood_and_the_principal_directions(key):
     """Lucas et al. 2019: unlike maximum likelihood, the ELBO of a diagonal posterior also finds the rotation."""
     values = np.linalg.eigvalsh(np.cov(X.T))

@@ -19,6 +19,7 @@ def test_one_component_is_probabilistic_pca(x64, key):
     np.testing.assert_allclose(np.abs(found.params.loading[0]), np.abs(one.weight), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_all_but_one_dimension_is_nearly_a_full_mixture_and_em_never_falls(x64, key):
     found = mppca.fit_em(key, IRIS, 3, 2, num_starts=10, tolerance=1e-10)
     trace = np.asarray(found.trace)[found.restarted : int(found.num_steps) + 1]

@@ -60,6 +60,7 @@ def output():
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_meshes_of_any_kind_train_as_one_device_does(output):
     assert output[:3] == ["fit agrees", "data on devices agree", "epoch agrees"]
 

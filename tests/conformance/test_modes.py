@@ -17,6 +17,7 @@ MODES = {
     "leaks": jax.checking_leaks,
     "ranks": lambda: jax.numpy_rank_promotion("raise"),
 }
+EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
 ROWS = ESTIMATES | OBJECTIVE_ROWS | EVALUATION_ROWS | FITS | TRAINING
 # The rows that failed before and compile in little time; the others are marked slow.
 QUICK = {
@@ -33,7 +34,7 @@ ROWS_OF = {"nans": ROWS, "leaks": ESTIMATES | TRAINING, "ranks": ESTIMATES | EVA
 def cases():
     for mode in MODES:
         for name in ROWS_OF[mode]:
-            yield pytest.param(mode, name, marks=() if name in QUICK[mode] else pytest.mark.slow)
+            yield pytest.param(mode, name, marks=() if name in QUICK[mode] else EXHAUSTIVE)
 
 
 @pytest.mark.parametrize(("mode", "name"), list(cases()))

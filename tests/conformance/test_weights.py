@@ -237,6 +237,7 @@ def test_rows_of_weight_zero_change_no_gradient(name):
     assert float(one[0].metrics["weight"]) == WEIGHT.sum()
 
 
+@pytest.mark.slow
 def test_the_gradient_of_weights_is_that_of_repeated_rows():
     """The mean over 400 keys, whose noise differs in shape."""
     estimator = GRADIENTS["pathwise"]
@@ -267,6 +268,7 @@ def test_history_means_are_those_over_rows():
     assert "weight" not in result.history
 
 
+@pytest.mark.slow
 def test_validation_rows_of_weight_zero_choose_nothing():
     """The same validation ELBO, best epoch and best parameters whatever stands in the rows of weight 0."""
     estimator = estimators.pathwise(VAE, objectives.elbo)
@@ -331,6 +333,7 @@ def test_a_block_of_absent_rows_alone():
     assert report.lines[2].value.mean == pytest.approx(report.lines[3].value.mean, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_permutation_test_holds_a_bounded_number_of_units(monkeypatch):
     """The result does not depend on how many permutations of the 12,000 units are held at once."""
     a, weight = RNG.normal(size=(60, 2)), np.full(60, 100.0)

@@ -177,7 +177,7 @@ def double_tree(params):
 LONG, SMALL = (2000, 6, 2), ((100, 100, 8), (64, 100, 10), (50, 20, 50), (37, 13, 5))
 
 
-@row(few=(LONG,), shapes=(LONG, *SMALL))
+@row(few=(), shapes=(LONG, *SMALL))
 def path(rng, shape):
     samples, batch, size = shape
     x, noise = single(rng.normal(size=(batch, size))), single(rng.normal(size=shape))

@@ -33,5 +33,6 @@ def test_compiled_values_equal_numpy():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_compiled_values_equal_numpy_at_every_shape():
     check(errors("--all"), 1200)
