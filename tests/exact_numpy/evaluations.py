@@ -24,7 +24,7 @@ def continuous(rng, shape, rows=None):
     return estimators.normal_model(size), params, x, noise, estimators.double_tree(params)
 
 
-@row()
+@row(few=())
 def evidence(rng, shape):
     model, params, x, noise, p = continuous(rng, shape)
     likelihood, prior, posterior = estimators.normal_terms(p, double(x), double(noise))
@@ -46,7 +46,7 @@ def evidence(rng, shape):
     yield "its KL", elbo.kl, kl
 
 
-@row()
+@row(few=())
 def latents(rng, shape):
     """Of up to 5,000 examples."""
     rows = min(shape[0], 5000)

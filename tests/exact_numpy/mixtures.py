@@ -96,7 +96,7 @@ def start_of(name, covariance):
     return forms.get(name, np.diagonal(covariance, axis1=1, axis2=2)[:, :1] if name == "spherical" else covariance)
 
 
-@row()
+@row(few=())
 def gaussian_mixture(rng, shape):
     yield from em_steps(rng, shape, ("full",))
 
@@ -179,7 +179,7 @@ def linear_step(mean, weight, noise, x, mask, shared):
     return solution[:, -1], solution[:, :-1], new
 
 
-@row()
+@row(few=())
 def linear_gaussian(rng, shape):
     x, size = rows_of(rng, shape)[:5000], shape[2]
     rank = 1 if size < 8 else 3

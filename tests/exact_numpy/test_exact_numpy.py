@@ -29,7 +29,7 @@ def check(shares, count):
 
 
 def test_compiled_values_equal_numpy():
-    check(errors(), 170)
+    check(errors(), 105)
 
 
 @pytest.mark.slow
