@@ -1,9 +1,11 @@
 """Shared fixtures: a small model, a linear-Gaussian one with everything exact, real data where they are."""
 
 import contextlib
+import datetime
 import os
 import shutil
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,9 +36,25 @@ import pytest
 
 import vaejax.dists  # first: it imports distrax with its one import-time warning silenced
 
+# After this number of seconds the remaining tests are skipped (.ci/run sets it for the slow ones).
+SECONDS = float(os.environ["VAEJAX_TEST_SECONDS"]) if "VAEJAX_TEST_SECONDS" in os.environ else None
+BEGIN = time.monotonic()
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "wants_nan: computes NaN on purpose, also under JAX_DEBUG_NANS=1")
+
+
+def pytest_collection_modifyitems(items):
+    """Begins at another test every day where there is a time limit, so that each of them is run on some days."""
+    if SECONDS is not None and items:
+        first = datetime.date.today().toordinal() * 97 % len(items)
+        items[:] = items[first:] + items[:first]
+
+
+def pytest_runtest_setup(item):
+    if SECONDS is not None and time.monotonic() - BEGIN > SECONDS:
+        pytest.skip(f"the time limit VAEJAX_TEST_SECONDS={SECONDS:g} is reached")
 
 
 def pytest_unconfigure():

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import vaejax
 from vaejax.dists import MultivariateNormal, diagonal_normal, standard_normal
@@ -115,3 +116,9 @@ def tree_allclose(a, b, *, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(
             np.asarray(left), np.asarray(right), rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path)
         )
+
+
+def slow_unless(is_quick, cases):
+    """Cases for `parametrize`, marked slow unless ``is_quick(*case)``."""
+    rows = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*row, marks=() if is_quick(*row) else pytest.mark.slow) for row in rows]

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 
 import vaejax
+from tests.helpers import slow_unless
 from vaejax import Batch, arrays, checks
 from vaejax.dists.backend import distrax
 
@@ -77,7 +78,10 @@ def test_the_same_numbers_whatever_holds_them(name):
     assert jax.jit(lambda x: x)(batch.x).shape == X.shape
 
 
-@pytest.mark.parametrize("name", ["big-endian", "long double", "pandas frame", "polars frame", "nested list"])
+EVERYWHERE = ["big-endian", "long double", "pandas frame", "polars frame", "nested list"]
+
+
+@pytest.mark.parametrize("name", slow_unless(lambda name: name in ("pandas frame", "nested list"), EVERYWHERE))
 def test_every_entrance_takes_them(name):
     x, estimator = ACCEPTED[name], vaejax.estimators.pathwise(MODEL, vaejax.objectives.elbo)
     options = {"estimator": estimator, "optimizer": optax.adam(1e-2), "num_epochs": 1, "batch_size": 2}

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests import conftest
+
 PACKAGE = Path(__file__).parents[1] / "vaejax"
 FLOORS = [
     {"arrays", "calls", "types", "numerics", "linalg", "random", "checks", "compilation"},
@@ -89,3 +93,15 @@ def test_every_namespace_imports_alone_with_warnings_as_errors():
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
     for first in ("terms", "dists", "estimators"):
         subprocess.run([sys.executable, "-W", "error", "-c", f"import vaejax.{first}"], check=True)
+
+
+def test_a_time_limit_skips_what_remains_and_begins_elsewhere(monkeypatch):
+    items = list("abcdefg")
+    conftest.pytest_collection_modifyitems(items)
+    conftest.pytest_runtest_setup(None)
+    assert items == list("abcdefg")
+    monkeypatch.setattr(conftest, "SECONDS", 0.0)
+    conftest.pytest_collection_modifyitems(items)
+    assert sorted(items) == list("abcdefg")
+    with pytest.raises(pytest.skip.Exception, match="time limit"):
+        conftest.pytest_runtest_setup(None)

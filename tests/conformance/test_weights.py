@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import vaejax
+from tests.helpers import slow_unless
 from vaejax import Batch, estimators, evaluate, objectives, train
 from vaejax.conjugate import linear_vae
 from vaejax.dists import likelihoods
@@ -193,7 +194,11 @@ RANDOM = {
 }
 
 
-@pytest.mark.parametrize("name", RANDOM)
+# Compiled in several seconds each.
+LONG = ("evidence_report", "ais", "inference_gap", "bounds", "measure")
+
+
+@pytest.mark.parametrize("name", slow_unless(lambda name: name not in LONG, RANDOM))
 @pytest.mark.filterwarnings("ignore::vaejax.evaluate.UntrustworthyEstimate")
 def test_random_means_agree(name):
     """The padding stands last, so that the other rows have the same noise without it."""
