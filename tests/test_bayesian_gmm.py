@@ -121,6 +121,7 @@ def test_weights_count_rows(x64, key):
     np.testing.assert_allclose(weighted.trace, bayesian_gmm.fit_cavi(key, rows, 2, **options).trace, rtol=1e-9)
 
 
+@pytest.mark.wants_nan
 def test_refusals(key):
     with pytest.raises(ValueError, match="degrees must be finite, greater than 3"):
         bayesian_gmm.fit_cavi(key, IRIS, 2, degrees=3.0)

@@ -179,6 +179,7 @@ def test_few_at_a_time_and_in_float64(monkeypatch, x64, key):
     assert (found.ranks.min(), found.ranks.max()) == (0, 99)
 
 
+@pytest.mark.wants_nan
 def test_calibration_refuses(key):
     model = MODEL
     with pytest.raises(TypeError, match="typed key"):
@@ -280,6 +281,7 @@ def test_nobody_keeps_their_own(key):
     assert np.isnan(found.mean.monte_carlo_error)
 
 
+@pytest.mark.wants_nan
 def test_mask_and_context_stay_with_the_example_that_is_scored(key):
     x = jnp.array([[1.0, jnp.nan], [2.0, 5.0]])
     mask, context = jnp.isfinite(x), jnp.array([[0.5, 1.0], [-1.0, 2.0]])
@@ -300,6 +302,7 @@ def test_latents_of_any_kind_are_exchanged(key):
     assert abs(found.mean.mean - 2 * np.tanh(1.0)) < 5 * found.mean.standard_error
 
 
+@pytest.mark.wants_nan
 def test_usage_refuses(key):
     model, context = identity(), jnp.zeros((1, 2))
     with pytest.raises(ValueError, match="got 1 example; give at least 2"):

@@ -108,6 +108,7 @@ def test_parameters_of_another_kind_are_refused_by_name(module, name, key):
         call(module, other, key)
 
 
+@pytest.mark.wants_nan
 def test_a_result_prints_in_a_line(key):
     found = gmm.fit_em(key, X, 1, num_starts=2)
     assert repr(found).startswith(

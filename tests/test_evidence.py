@@ -184,6 +184,7 @@ def test_contexts_travel_to_the_simulated_data(key):
     assert report.columns["gap"].shape == (6,)
 
 
+@pytest.mark.wants_nan
 def test_refusals(key):
     _, model, x = setting(2)
     with pytest.raises(ValueError, match=r"needs a batch \[n, \*event\], got 0 batch axes"):

@@ -283,11 +283,13 @@ GOOD = Gmm(np.ones(2) / 2, IRIS[:2], np.stack([np.eye(4)] * 2))
         ("diag", "covariance", np.zeros((2, 4)), "start.covariance must hold positive variances"),
     ],
 )
+@pytest.mark.wants_nan
 def test_starts_that_are_no_mixtures_are_refused(key, covariance, field, value, message):
     with pytest.raises(ValueError, match=message):
         gmm.fit_em(key, IRIS, 2, covariance=covariance, start=GOOD._replace(**{field: value}))
 
 
+@pytest.mark.wants_nan
 def test_an_end_without_a_likelihood_is_refused(key, recwarn):
     heavy = vaejax.Batch(IRIS.astype(np.float32), weight=np.full(len(IRIS), 1e37, np.float32))  # their sum overflows
     with pytest.raises(ValueError, match="squares overflow float32"):

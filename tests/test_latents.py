@@ -322,6 +322,7 @@ def test_dimensions_of_a_density(distribution, size):
         np.testing.assert_allclose(parts.sum(-1), log_prob, rtol=1e-5)
 
 
+@pytest.mark.wants_nan
 def test_contexts_and_masks_travel_with_their_examples(key):
     """An encoder that shifts by its context and reads its mask, against the same numbers in x."""
     model = bare(lambda params, x, context, mask=None: diagonal_normal((x + context["c"]) * mask, SCALE))
@@ -611,6 +612,7 @@ def test_bad_options_are_refused(name, options, wanted, key):
 
 
 @pytest.mark.parametrize("name", CALLS)
+@pytest.mark.wants_nan
 def test_bad_data_are_refused(name, key):
     call = CALLS[name]
     with pytest.raises(ValueError, match=r"batch\.weight"):
@@ -632,6 +634,7 @@ def test_bad_data_are_refused(name, key):
 
 
 @pytest.mark.parametrize("name", ["active_units", "aggregate"])
+@pytest.mark.wants_nan
 def test_parameters_that_diverged_are_told(name, key):
     model = CORRELATED._replace(posterior=lambda params, x: diagonal_normal(jnp.log(x - 5), SCALE))
     with pytest.raises(ValueError, match=r"the model gives NaN for .*diverged in training; look at model.posterior"):

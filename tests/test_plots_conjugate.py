@@ -120,6 +120,7 @@ def fitted(trace, reseeded=None, converged=True):
     return FitResult(None, full, jnp.asarray(len(trace) - 1), jnp.asarray(converged), begun)
 
 
+@pytest.mark.wants_nan
 def test_traces_end_where_the_steps_do(tmp_path):
     figure = plots.fit_trace(fitted([-90.0, -50.0, -49.0, -48.9]), what="ELBO")
     left, right = figure.axes
@@ -131,6 +132,7 @@ def test_traces_end_where_the_steps_do(tmp_path):
     figure.savefig(tmp_path / "trace.png")
 
 
+@pytest.mark.wants_nan
 def test_traces_break_where_components_began_anew(tmp_path):
     found = fitted([-9.0, -8.0, -8.5, -7.0, -7.5, -7.0, -7.0], [0, 1, 0, 2, 0, 0], converged=False)
     figure = plots.fit_trace(found)
@@ -146,6 +148,7 @@ def test_traces_break_where_components_began_anew(tmp_path):
     figure.savefig(tmp_path / "trace.png")
 
 
+@pytest.mark.wants_nan
 def test_traces_of_real_fits_and_of_none(key, tmp_path):
     found = gmm.fit_em(key, jnp.asarray(X), 2, max_steps=3, num_starts=2, tolerance=0.0)
     plots.fit_trace(found).savefig(tmp_path / "trace.png")

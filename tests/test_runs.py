@@ -301,6 +301,7 @@ def test_what_was_trained_survives_a_nan(tmp_path):
     assert [p.name for p in (tmp_path / "checkpoints").glob("epoch-*")] == ["epoch-000002"]
 
 
+@pytest.mark.wants_nan
 def test_nan_in_a_history_comes_back(tmp_path):
     optimizer = optax.apply_if_finite(OPTIMIZER, 10**6)
     broken = vaejax.estimators.pathwise(MODEL, lambda t, step: t.log_weights.mean(0) * jnp.where(step < 20, 1, jnp.nan))
@@ -312,6 +313,7 @@ def test_nan_in_a_history_comes_back(tmp_path):
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
+@pytest.mark.wants_nan
 def test_any_tree_is_kept_exactly(tmp_path):
     tree = {
         "key": jax.random.key(3, impl="rbg"),

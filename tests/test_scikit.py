@@ -273,6 +273,7 @@ def test_refusals(estimator, x, weight, message):
         estimator.fit(x, sample_weight=weight)
 
 
+@pytest.mark.wants_nan
 def test_refuses_to_end_without_a_likelihood():
     x, estimator = X.astype(np.float32), FactorAnalysis()
     with pytest.raises(ValueError, match="squares overflow"):

@@ -108,6 +108,7 @@ def test_a_mask_that_cannot_be_honoured_is_refused(key):
         lambda z: Kumaraswamy(jnp.exp(z), jnp.ones_like(z)),
     ],
 )
+@pytest.mark.wants_nan
 def test_masked_entries_outside_the_support_have_no_gradient(family, key):
     """A missing value becomes 0, which may lie outside the support: value and gradient are those of the rest alone."""
     model = tiny(likelihood=lambda params, z: distrax.Independent(family(params["w"] * z), 1))

@@ -365,6 +365,7 @@ def test_the_term_that_broke_is_named(num_samples, dropout_rate, key, binary_bat
         train.fit(key, broken, binary_batch, estimator=estimator, optimizer=optimizer, num_epochs=300, batch_size=4)
 
 
+@pytest.mark.wants_nan
 def test_a_broken_last_update_is_noticed(key, binary_batch):
     """No metric shows it: the parameters are asked."""
     model, estimator, _ = parts()
@@ -395,6 +396,7 @@ def test_non_finite_updates_can_be_skipped_and_counted(batch_size, frozen, key, 
     train.fit(key, model, binary_batch, estimator=estimator, state=result.state, **options)
 
 
+@pytest.mark.wants_nan
 def test_skipping_does_not_hide_an_optimiser_that_breaks(key, binary_batch):
     model, estimator, _ = parts()
     broken = optax.GradientTransformation(

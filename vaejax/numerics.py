@@ -61,7 +61,9 @@ def filled(values: Array, where: Any, fill: float) -> Array:
         [0.0, inf, 2.0]
     """
     if isinstance(values, jax.core.Tracer) or isinstance(where, jax.core.Tracer):
-        return jnp.where(where, jnp.asarray(fill, values.dtype), values)
+        # Tracers of vmap and grad compute at once, outside of compiled programs.
+        with jax.debug_nans(False), jax.debug_infs(False):
+            return jnp.where(where, jnp.asarray(fill, values.dtype), values)
     if not np.any(where):
         return values
     host = np.asarray(values)
@@ -222,7 +224,7 @@ def log_power_mean(log_weights: Array, power: Any) -> Array:
     """
     # By index: the derivative of a maximum compares values, which XLA may compute twice with other rounding, and is then 0/0.
     largest, smallest = (
-        jnp.take_along_axis(log_weights, index(log_weights, axis=0)[None], axis=0)[0]
+        jnp.take_along_axis(log_weights, index(log_weights, axis=0)[None], axis=0, mode="promise_in_bounds")[0]
         for index in (jnp.argmax, jnp.argmin)
     )
     if isinstance(power, int | float) and abs(power) > float(jnp.finfo(log_weights.dtype).max):
@@ -244,5 +246,5 @@ def tempered_mean(log_weights: Array, beta: Array) -> Array:
     """Σ_k w̃_k log w_k with w̃_k ∝ w_k^β, over the leading axis; ``beta`` broadcasts against the remaining ones."""
     centre = jax.lax.stop_gradient(jnp.max(log_weights, axis=0))
     # At β = 0 a weight of zero still has its share, and the mean is −∞.
-    share = jax.nn.softmax(jnp.where(beta == 0, 0.0, beta * log_weights), axis=0)
-    return centre + jnp.sum(jnp.where(share > 0, share * (log_weights - centre), 0.0), axis=0)
+    share = jax.nn.softmax(beta * jnp.where(beta == 0, 0.0, log_weights), axis=0)
+    return centre + jnp.sum(share * jnp.where(share > 0, log_weights - centre, 0.0), axis=0)

@@ -146,7 +146,8 @@ def as_batch(batch: Any) -> Batch:
 
     Parts may be arrays of JAX and NumPy, masked arrays, frames and series of pandas and polars,
     tensors, and nested lists of numbers (`vaejax.arrays.convert`). Entries that their library marks as
-    missing become False in the mask. A categorical series may be the context; it becomes codes.
+    missing become False in the mask. A categorical series may be the context; it becomes codes. NaN in
+    missing entries of a NumPy array becomes 0.
 
     Raises:
         TypeError: a part that is not an array of real numbers.
@@ -172,6 +173,9 @@ def as_batch(batch: Any) -> Batch:
     if present is not None:
         mask = present if mask is None else mask & present
     weight = None if batch.weight is None else arrays.complete(batch.weight, "batch.weight")
+    if isinstance(x, np.ndarray) and mask is not None and not isinstance(mask, jax.core.Tracer):
+        # Checks and moves to the device would raise for NaN under `jax_debug_nans`.
+        x = np.where(mask, x, x.dtype.type(0)) if x.dtype.kind == "f" and np.isnan(x).any() else x
     return with_absent_filled(Batch(x, arrays.convert_context(batch.context), mask, weight))
 
 
@@ -202,6 +206,14 @@ def with_absent_filled(batch: Batch) -> Batch:
     return jax.tree.map(filled, batch._replace(weight=None))._replace(weight=weight)
 
 
+def on_device(tree: Any) -> Any:
+    """Returns a pytree with its NumPy arrays on the default device; arrays of JAX stay as they are.
+
+    `jax.numpy.asarray` would compute, and so raise for the NaN of missing entries under ``jax_debug_nans``.
+    """
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), tree)
+
+
 def observed(batch: Batch) -> Array:
     """``batch.x`` with its missing entries (where ``mask`` is False) replaced by 0.
 
@@ -210,7 +222,7 @@ def observed(batch: Batch) -> Array:
     """
     if batch.mask is None:
         return batch.x
-    x = jnp.asarray(batch.x)
+    x = on_device(batch.x)
     return jnp.where(batch.mask, x, jnp.zeros((), x.dtype))
 
 

@@ -26,8 +26,8 @@ _GROUPS = (7, 8, 4, 5, 16, 10, 6, 9, 14, 3, 11, 12, 13, 15, 2)
 def logits_log_prob(x: Array, logits: Array, *, total_count: float = 1.0, event_ndims: int = 1) -> Array:
     """Σ over the event of x·l − n·softplus(l): the log-probability of binary data, of binomial data up to its coefficient.
 
-    Exact to rounding wherever n·l is finite, and the limit at logits of ±∞. Differentiable any number of times, forwards and
-    backwards, in ``x`` and ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
+    Exact to rounding. Values below −10⁻³ of the largest float become −∞, so that logits of ±∞ give the limit.
+    Differentiable any number of times, forwards and backwards, in ``x`` and ``logits``: ∂/∂l = x − n·sigmoid(l), ∂/∂x = l.
 
     Args:
         x: ``[..., *event]``, broadcast against ``logits``; any real or integer type.
@@ -67,10 +67,12 @@ def _fused(n: float, x: Array, logits: Array) -> Array:
         pad = [(0, 0)] * (logits.ndim - 1) + [(0, -size % 8)]
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + pad[-1:])
         logits, group = jnp.pad(logits, pad, constant_values=-1e9), 8
+    # Infinite logits become the largest finite ones, so that a certain outcome adds 0 and not 0·∞.
+    bound = 0.9 * float(jnp.finfo(logits.dtype).max) / max(n, 1)
+    logits = jnp.clip(logits, -bound, bound)
     excess = jnp.exp(-jnp.abs(logits))
-    # x·l − n·max(l, 0) with one factor, whose product with ±∞ is the limit: 0 for an outcome that is certain.
-    coefficient = x - jnp.where(logits < 0, 0, n)
-    linear = jnp.where(coefficient == 0, 0, coefficient * logits)
+    # x·l − n·max(l, 0) with one factor, which loses no digits where x is near n.
+    linear = jnp.where(logits < 0, x, x - n) * logits
     # Entry j goes to product j mod (size / group): neighbours to neighbouring products, which vectors then hold.
     shape = (*linear.shape[:-1], group, linear.shape[-1] // group)
     excess = jnp.broadcast_to(excess, linear.shape).reshape(shape)
@@ -82,7 +84,8 @@ def _fused(n: float, x: Array, logits: Array) -> Array:
         lambda a, b: (a[0] + b[0] + a[0] * b[0], a[1] + b[1]),
         (len(shape) - 2,),
     )
-    return jnp.sum(total - n * _log1p(product), -1)
+    value = jnp.sum(total - n * _log1p(product), -1)
+    return jnp.where(value < -1e-3 * bound, -jnp.inf, value)
 
 
 def _log1p(x: Array) -> Array:

@@ -87,7 +87,7 @@ class Relaxed(Distribution):
         is_certain = jnp.abs(logits) >= _CERTAIN
         others = jnp.where(is_certain, jnp.finfo(exponent.dtype).min, exponent)
         # By index: the derivative of a maximum compares values, which XLA may compute twice with other rounding.
-        largest = jnp.take_along_axis(others, jnp.argmax(others, -1, keepdims=True), -1)
+        largest = jnp.take_along_axis(others, jnp.argmax(others, -1, keepdims=True), -1, mode="promise_in_bounds")
         exponent = jnp.where(is_certain, largest, exponent)
         entries = jnp.sum(exponent, -1) - n * jax.nn.logsumexp(exponent, -1)
         t = t[..., 0] if t.ndim else t

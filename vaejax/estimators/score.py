@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaejax import checks
 from vaejax.dists import is_reparameterized
@@ -283,7 +284,8 @@ def _local(made: Problem, drawn: LogTerms, params: Params, key: Key, batch: Batc
 def _check_slopes(name: str, made: Problem) -> None:
     """Refuses signals of single latents where what they leave out does not enter the objective with a constant factor."""
     with jax.ensure_compile_time_eval():
-        at = jnp.linspace(-2.0, -1.0, made.num_samples)[:, None] * jnp.array([[1.0, 3.0]])
+        # By NumPy: linspace of JAX computes NaN for one sample, which `jax_debug_nans` reports.
+        at = jnp.asarray(np.linspace(-2.0, -1.0, made.num_samples)[:, None] * [[1.0, 3.0]], float)
         slopes = jax.grad(lambda p, q: jnp.sum(made.objective(LogTerms(at, p, q))), argnums=(0, 1))(2 * at, at)
         constant = all(bool(jnp.all(jnp.abs(s - s[0, 0]) < 1e-4)) for s in slopes)
     if not constant:

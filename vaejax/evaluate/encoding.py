@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
-from vaejax.types import Array, Batch, Key, Model, Params, call, observed
+from vaejax.types import Array, Batch, Key, Model, Params, call, observed, on_device
 
 _POSTERIOR_DRAWS = 256
 
@@ -18,7 +18,7 @@ def opened(model: Model, batch: Any, what: str) -> Batch:
     Raises:
         TypeError, ValueError: from `checks.batch`, and for a batch without an axis of examples.
     """
-    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
+    batch = on_device(checks.batch(batch, "batch", model))
     if batch.x.ndim < 2:
         raise ValueError(
             f"{what} needs a batch [n, *event], got shape {list(batch.x.shape)}; add a leading axis of examples"

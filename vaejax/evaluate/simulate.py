@@ -3,11 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
-from vaejax.types import Array, Batch, Key, Model, Params, call
+from vaejax.types import Array, Batch, Key, Model, Params, call, on_device
 
 
 def check_context(context: Any, count: int, what: str) -> Any:
@@ -19,7 +18,7 @@ def check_context(context: Any, count: int, what: str) -> Any:
     for leaf in jax.tree.leaves(context):
         if np.ndim(leaf) < 1 or np.shape(leaf)[0] != count:
             raise ValueError(f"context must have {count} rows, one for {what}, got shape {list(np.shape(leaf))}")
-    return jax.tree.map(jnp.asarray, context)
+    return on_device(context)
 
 
 def prior_draws(model: Model, params: Params, key: Key, count: int, context: Any = None) -> Any:

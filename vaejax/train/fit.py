@@ -21,7 +21,7 @@ from vaejax.train.loop import Ending, HeldOut, Loop, callers_state, run
 from vaejax.train.optimizers import evaluation_params
 from vaejax.train.runs import Progress
 from vaejax.train.state import check_parts, init
-from vaejax.types import Batch, Estimator, Key, Model, Params, TrainState, as_batch
+from vaejax.types import Batch, Estimator, Key, Model, Params, TrainState, as_batch, on_device
 
 # Preprocessing everything at once to initialise the model stops paying beyond this many entries.
 _INIT_ENTRIES = 2**26
@@ -164,7 +164,7 @@ def _begin(
 ) -> tuple[Batch, TrainState]:
     """The data on the device, and the first state; both checked."""
     init_key, look_key = keys
-    device_data = layout.on_automatic_axes(jax.tree.map(jnp.asarray, checks.batch(data)))
+    device_data = layout.on_automatic_axes(on_device(checks.batch(data)))
     first_look = _first_look(look_key, device_data, preprocess)
     if state is None:
         state = init(init_key, model, estimator, optimizer, first_look)
@@ -219,7 +219,7 @@ def _held_out(
     """Validation data on the device, preprocessed once so that its ELBO is comparable between epochs."""
     if validation is None:
         return None
-    batch = layout.on_automatic_axes(jax.tree.map(jnp.asarray, checks.batch(validation, "validation")))
+    batch = layout.on_automatic_axes(on_device(checks.batch(validation, "validation")))
     prepared = batch if preprocess is None else preprocess(jax.random.fold_in(key, 0), batch)
     return HeldOut(checks.batch(prepared, "validation", model), num_samples, key)
 

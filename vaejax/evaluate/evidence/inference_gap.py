@@ -22,7 +22,7 @@ from vaejax.evaluate.evidence.lines import Evidence, exceeds
 from vaejax.evaluate.stream import BLOCK, check_hashable, compiled
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate, moments
 from vaejax.objectives import elbo
-from vaejax.types import Array, Batch, EmptyState, Key, Model, Params
+from vaejax.types import Array, Batch, EmptyState, Key, Model, Params, on_device
 
 
 class InferenceGap(NamedTuple):
@@ -135,7 +135,7 @@ def inference_gap(
     for value, name in ((num_steps, "num_steps"), (num_draws, "num_draws"), (num_samples, "num_samples")):
         checks.positive_int(value, name)
     checks.real(learning_rate, "learning_rate", minimum=0.0, open_minimum=True)
-    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
+    batch = on_device(checks.batch(batch, "batch", model))
     batch, weight = batch._replace(weight=None), None if batch.weight is None else np.asarray(batch.weight)
     chosen = _family(model, params, key, batch, family)
     given = _given(evidence, len(batch.x))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks
@@ -23,7 +22,7 @@ from vaejax.evaluate.evidence.importance import UntrustworthyEstimate
 from vaejax.evaluate.evidence.lines import EvidenceReport, Line, best, compared, trust, two_sided
 from vaejax.evaluate.stream import BLOCK
 from vaejax.evaluate.summary import mean_estimate, representative_rows
-from vaejax.types import Batch, Key, Model, Params
+from vaejax.types import Batch, Key, Model, Params, on_device
 
 # Wu, Burda, Salakhutdinov & Grosse 2017, section 5: for a GPU and patience.
 WU_2017 = types.MappingProxyType({"num_temperatures": 10_000, "num_chains": 16, "num_leapfrog": 10, "start": "prior"})
@@ -121,7 +120,7 @@ def evidence_report(
 
 def _opened(model: Model, batch: Any) -> tuple[Batch, dict[str, np.ndarray]]:
     """The batch on the device, and its weights as the first of the columns."""
-    batch = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
+    batch = on_device(checks.batch(batch, "batch", model))
     columns = {} if batch.weight is None else {"weight": np.asarray(batch.weight)}
     # The batch keeps them: rows of weight 0 may be without any observed entry.
     return batch, columns

@@ -5,7 +5,6 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vaejax import checks, compilation
@@ -16,7 +15,7 @@ from vaejax.evaluate.encoding import alone, encode, posterior_mean, refuse_nan
 from vaejax.evaluate.stream import budget, check_hashable
 from vaejax.evaluate.summary import MeanEstimate, mean_estimate, moments
 from vaejax.terms import batch_shape
-from vaejax.types import Array, Batch, Key, Model, Params, call
+from vaejax.types import Array, Batch, Key, Model, Params, call, on_device
 
 # Examples encoded side by side, at most: a network's hidden layers may be far larger than what it reads.
 _AT_ONCE = 1024
@@ -205,7 +204,7 @@ def opened_examples(model: Model, params: Params, batch: Any, what: str, *, at_l
     if not checks.is_concrete(params, batch):
         raise TypeError(f"{what} compiles what it does itself and gives NumPy arrays; call it outside jit and vmap")
     check_hashable(model)
-    examples = jax.tree.map(jnp.asarray, checks.batch(batch, "batch", model))
+    examples = on_device(checks.batch(batch, "batch", model))
     shape = batch_shape(model, params, jax.random.key(0), examples)
     if math.prod(shape) < at_least or not shape:
         raise ValueError(
