@@ -41,7 +41,7 @@ def from_outside(state: Any, batch: Any) -> tuple[Any, Any]:
     Raises:
         TypeError, ValueError: from `as_batch`, such as integers that the device's type cannot hold.
     """
-    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch)):
+    if isinstance(batch, jax.Array) or all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch)):
         return state, batch
     if isinstance(batch, dict):
         return state, {name: from_outside(state, part)[1] for name, part in batch.items()}

@@ -215,9 +215,11 @@ def _prior(rows: Table, num_components: int, count: float, variance: Any) -> Pri
         found = jnp.diagonal(spread(rows.x, rows.weight)[1]) / num_components ** (2 / size)
         # A column that never varies has no scale of its own; rounding of its mean gives it a variance near 0.
         varies = jnp.ptp(rows.x, axis=0) > 0
-        found = jnp.where(varies, found, jnp.mean(found, where=varies))
         if count > 0 and checks.is_concrete(varies) and not varies.any():
             raise ValueError("all rows are equal, so that the columns have no scale; give prior_variance")
+        # A mean over no columns would be 0/0, which `jax_debug_nans` reports.
+        mean = jnp.sum(found, where=varies) / jnp.maximum(jnp.sum(varies), 1)
+        found = jnp.where(varies, found, mean)
     else:
         if jnp.shape(variance) not in ((), (size,)):
             raise ValueError(f"prior_variance must be a number or [{size}], got shape {list(jnp.shape(variance))}")
