@@ -115,7 +115,8 @@ class WeightMoments(NamedTuple):
 @broadcasts
 def _shift(log_weights: Array, log_max: Array) -> Array:
     # Where every weight is zero the maximum is −inf, and −inf − (−inf) would be NaN.
-    return jnp.exp(log_weights - jnp.where(jnp.isneginf(log_max), 0.0, log_max))
+    # Compared with the smallest float, because a constant −∞ stops eager runs under `jax_debug_infs`.
+    return jnp.exp(log_weights - jnp.where(log_max < jnp.finfo(log_max.dtype).min, 0.0, log_max))
 
 
 @broadcasts

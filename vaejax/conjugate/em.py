@@ -134,9 +134,17 @@ def iterate(
 
 
 def marked(found: FitResult) -> FitResult:
-    """The result of a fit with NaN in the trace beyond the steps made, where `iterate` repeats the last value."""
+    """Returns the result of a fit with NaN in the trace beyond its last step, and −∞ for starts that failed.
+
+    Compiled programs give finite numbers there (`iterate`, `best_of`), so that `jax_debug_nans` and
+    `jax_debug_infs` accept them.
+    """
     beyond = jnp.arange(found.trace.shape[-1]) > found.num_steps[..., None]
-    return found._replace(trace=filled(found.trace, beyond, jnp.nan))
+    found = found._replace(trace=filled(found.trace, beyond, jnp.nan))
+    if found.starts is None:
+        return found
+    has_failed = found.starts <= jnp.finfo(found.starts.dtype).min
+    return found._replace(starts=filled(found.starts, has_failed, -jnp.inf))
 
 
 def best_of(found: FitResult) -> FitResult:
@@ -145,7 +153,7 @@ def best_of(found: FitResult) -> FitResult:
     failed = ~jnp.isfinite(reached)
     if found.collapsed is not None:
         failed = failed | (found.collapsed > 0)
-    reached = jnp.where(failed, -jnp.inf, reached)
+    reached = jnp.where(failed, jnp.finfo(reached.dtype).min, reached)
     best = jax.tree.map(lambda leaf: leaf[jnp.argmax(reached)], found)
     reseeds = None if found.reseeded is None else jnp.sum(found.reseeded, -1)
     return best._replace(starts=reached, start_steps=found.num_steps, start_reseeds=reseeds)
