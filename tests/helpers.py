@@ -119,6 +119,6 @@ def tree_allclose(a, b, *, rtol=1e-5, atol=1e-6):
 
 
 def slow_unless(is_quick, cases):
-    """Cases for `parametrize`, marked slow unless ``is_quick(*case)``."""
+    """Returns cases for `parametrize`, which are marked slow unless ``is_quick(*case)``."""
     rows = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [pytest.param(*row, marks=() if is_quick(*row) else pytest.mark.slow) for row in rows]

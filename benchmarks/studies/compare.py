@@ -33,7 +33,7 @@ _TURN, _ROW, _END = "turn", "row", "end"
 
 
 class Series(NamedTuple):
-    """The figures of one row: its name, its unit, and one number per repeat."""
+    """Holds one row: its name, its unit, and one number per repeat."""
 
     work: str
     unit: str
@@ -41,7 +41,7 @@ class Series(NamedTuple):
 
 
 class Checkout(NamedTuple):
-    """A process that runs the suites of one checkout and waits for its turn before each repeat."""
+    """Holds a process that runs the suites of one checkout and waits for its turn before each repeat."""
 
     directory: Path
     process: subprocess.Popen
@@ -106,20 +106,20 @@ def compared(before: Checkout, after: Checkout, limit: float) -> Iterator[harnes
 
 
 def note(old: Series, new: Series) -> str:
-    """The interval of the median ratio."""
+    """Returns the interval of the median ratio as a sentence."""
     low, high = harness.median_interval([b / a for a, b in zip(old.figures, new.figures, strict=True)])
     return f"95 % interval of the median ratio: {low:.3f} to {high:.3f}"
 
 
 def serve(suites: list[str], repeats: int | None, quick: bool) -> None:
-    """Runs suites in this process, with a turn for each repeat of vaejax and nothing of anybody else."""
+    """Runs suites in this process, one turn per repeat of vaejax. Peers and hand-written programs are left out."""
     answers, sys.stdout = sys.stdout, sys.stderr
 
-    def tell(message: str) -> None:
+    def send(message: str) -> None:
         print(message, file=answers, flush=True)
 
     def wait_for_turn() -> None:
-        tell(_TURN)
+        send(_TURN)
         if not sys.stdin.readline():
             raise SystemExit(1)
 
@@ -139,11 +139,12 @@ def serve(suites: list[str], repeats: int | None, quick: bool) -> None:
     for name in suites:
         module = importlib.import_module(f"benchmarks.suites.{command_line.SUITES[name]}")
         for row in module.run(options.Options([], quick, False, repeats)):
-            tell(f"{_ROW} {json.dumps([row.work, row.unit, row.figures[harness.OURS]])}")
-    tell(_END)
+            send(f"{_ROW} {json.dumps([row.work, row.unit, row.figures[harness.OURS]])}")
+    send(_END)
 
 
 def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path, help="folder of the other checkout")
     parser.add_argument(
@@ -156,6 +157,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    """Compares the checkouts that the command line names."""
     arguments = parser()
     settings = arguments.parse_args()
     options.check_results(arguments, settings)
